@@ -1,0 +1,236 @@
+//! The durable log and the session records beside it: the seam, and the kinds behind it.
+//!
+//! Every published message is an event in one log and gets an offset, one total order. An offset belongs to an
+//! *epoch*: a log that was replaced starts another one, and an offset of the old one means nothing in it.
+//!
+//! Each kind is a file beside this one and a line in [`ALL`]; one conformance suite (`tests/tests/log_conformance.rs`)
+//! runs over every line.
+
+mod file;
+mod memory;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bayeux::{ChannelPattern, ClientId, Delivery, Offset};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use crate::event::{Audience, Event, UserId};
+
+/// One kind of log: the scheme of its URL, and how to open it.
+pub struct Kind {
+    /// `file` in `file:./halley-data`.
+    pub scheme: &'static str,
+    /// Opens or creates it. `place` is what follows the colon.
+    pub open: fn(place: &str, settings: &Settings) -> Result<Opened, LogError>,
+}
+
+/// Every kind of log. The order is the order of the help text.
+pub const ALL: &[Kind] = &[
+    Kind { scheme: "file", open: file::open },
+    Kind { scheme: "memory", open: memory::open },
+];
+
+/// A log and the session store that lives and dies with it.
+pub struct Opened {
+    /// The events.
+    pub log: Arc<dyn EventLog>,
+    /// The session records.
+    pub sessions: Arc<dyn SessionStore>,
+}
+
+/// What an operator may choose, whatever the kind.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Events older than this are dropped, whole buckets at a time.
+    pub retention: Duration,
+    /// The oldest buckets are dropped while the events take more than this, in bytes.
+    pub retention_bytes: u64,
+    /// How long a repeated event id is recognised.
+    pub dedup_window: Duration,
+    /// Publishes are refused while the disk has less free space than this, in bytes.
+    pub min_free_bytes: u64,
+}
+
+/// Identifies one log for as long as its offsets mean the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub Arc<str>);
+
+/// Where an event came to stand, and whether it stood there before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Its offset.
+    pub offset: Offset,
+    /// The publisher's id was seen inside the de-duplication window: this is the first event's offset.
+    pub duplicate: bool,
+}
+
+/// The part of the log that can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The first offset that is still there, or would be if events before `last` were not dropped: `last + 1` when empty.
+    pub first: Offset,
+    /// The last durable offset; [`Offset::START`] before the first event.
+    pub last: Offset,
+}
+
+/// An event as dispatch gets it: durable, encoded once.
+#[derive(Debug, Clone)]
+pub struct Appended {
+    /// Whom it is for.
+    pub audience: Audience,
+    /// The event, ready to send.
+    pub delivery: Arc<Delivery>,
+}
+
+/// Whose events to read.
+#[derive(Debug, Clone)]
+pub struct Interest {
+    /// This user's own events, besides those for everyone.
+    pub user: Option<UserId>,
+    /// Only on channels that one of these matches.
+    pub patterns: Vec<ChannelPattern>,
+}
+
+/// How much to read at once; whichever is reached first. At least one event is read if there is one.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    /// Number of events.
+    pub events: usize,
+    /// Their encoded size in bytes.
+    pub bytes: usize,
+}
+
+/// Part of the log, as one interest sees it.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The events, in the order of their offsets.
+    pub events: Vec<Arc<Delivery>>,
+    /// Everything of the interest up to and including this offset is in `events`: the last event's offset when the limit
+    /// was reached, else the last durable offset when the read began.
+    pub through: Offset,
+    /// The first offset still in the log, when events after the requested offset may have been dropped.
+    pub gap: Option<Offset>,
+}
+
+/// Why the log did not do what was asked.
+#[derive(Debug, Clone, Error)]
+pub enum LogError {
+    /// The disk has less free space than configured: nothing was stored, a publisher may try again later.
+    #[error("the disk has {free} bytes left, less than the {min} that are kept free")]
+    Full {
+        /// Bytes left.
+        free: u64,
+        /// Bytes that must stay free.
+        min: u64,
+    },
+    /// Writing or syncing failed. What was being written may or may not be there; nothing more is accepted.
+    #[error("the log has stopped: {0}")]
+    Stopped(Arc<str>),
+    /// The log cannot be opened or read.
+    #[error("{0}")]
+    Unusable(Arc<str>),
+}
+
+/// The event log. One writer; any number of readers.
+pub trait EventLog: Send + Sync {
+    /// Identifies this log.
+    fn epoch(&self) -> &Epoch;
+
+    /// Stores events, all or none, in the given order, and answers with the position of each only when they are durable.
+    /// The call, not the first poll of the future, takes the place in the order.
+    fn append(&self, events: Vec<Event>) -> BoxFuture<'static, Result<Vec<Position>, LogError>>;
+
+    /// What can be read now. Never waits.
+    fn bounds(&self) -> Bounds;
+
+    /// The events after `after` that the interest asks for, in order.
+    fn read(&self, interest: &Interest, after: Offset, limit: Limit) -> BoxFuture<'static, Result<Page, LogError>>;
+
+    /// Every event that becomes durable after `bounds().last` of this call, in order, each once. There is one follower:
+    /// a second call ends the first stream. When the follower is slow the writer waits, and so do publishers.
+    fn follow(&self) -> Followed;
+
+    /// Drops what retention no longer keeps. Called about once a second.
+    fn retain(&self, now: SystemTime) -> BoxFuture<'static, Result<(), LogError>>;
+
+    /// Resolves when the log can no longer take events (an fsync failed): the process must end.
+    fn stopped(&self) -> BoxFuture<'static, LogError>;
+
+    /// Bytes on disk or in memory, for the metrics.
+    fn size_bytes(&self) -> u64;
+}
+
+/// The stream of [`EventLog::follow`].
+pub struct Followed {
+    /// The offset after which the stream begins.
+    pub after: Offset,
+    /// Batches of events, as they were committed.
+    pub batches: mpsc::Receiver<Vec<Appended>>,
+}
+
+/// What survives of a session that is not in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRecord {
+    /// The session.
+    pub client_id: ClientId,
+    /// Its subject, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Arc<str>>,
+    /// The browser cookie that it is bound to, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub browser: Option<Arc<str>>,
+    /// The log that its offsets are of.
+    pub epoch: Epoch,
+    /// What the protocol needs to go on: subscriptions, extensions, cursor.
+    pub state: bayeux::Snapshot,
+    /// When the session was last known to be alive.
+    pub seen: SystemTime,
+}
+
+/// Session records. Writes are durable when their future resolves, and keep the order in which they were *called*.
+pub trait SessionStore: Send + Sync {
+    /// Writes a whole record.
+    fn put(&self, record: SessionRecord) -> BoxFuture<'static, Result<(), LogError>>;
+
+    /// Moves only the cursor of a record that is there, and says that its session was alive at `seen`. A cursor never
+    /// moves back. Nothing happens when there is no such record.
+    fn checkpoint(&self, client_id: &ClientId, cursor: Offset, seen: SystemTime) -> BoxFuture<'static, Result<(), LogError>>;
+
+    /// Reads a record with its newest cursor. Sees every write that was called before.
+    fn get(&self, client_id: &ClientId) -> BoxFuture<'static, Result<Option<SessionRecord>, LogError>>;
+
+    /// Forgets a record.
+    fn remove(&self, client_id: &ClientId) -> BoxFuture<'static, Result<(), LogError>>;
+
+    /// Forgets every record that was last seen before `seen` and says how many.
+    fn sweep(&self, seen: SystemTime) -> BoxFuture<'static, Result<usize, LogError>>;
+
+    /// The number of records.
+    fn count(&self) -> u64;
+
+    /// A secret that was made together with the store and stays with it, for signing cookies. 32 bytes.
+    fn secret(&self) -> Bytes;
+}
+
+/// Opens the log that a URL such as `file:./halley-data` or `memory:` names.
+pub fn open(url: &str, settings: &Settings) -> Result<Opened, LogError> {
+    let (scheme, place) = url.split_once(':').unwrap_or((url, ""));
+    let Some(kind) = ALL.iter().find(|kind| kind.scheme == scheme) else {
+        let known = ALL.iter().map(|kind| kind.scheme).collect::<Vec<_>>().join(":, ");
+        return Err(LogError::Unusable(format!("{url:?} is no log: it begins with one of {known}:").into()));
+    };
+    (kind.open)(place, settings)
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
