@@ -1,1 +1,41 @@
-//! placeholder
+//! The broker as others see it: a release binary, stock clients, a publisher, and a network that can fail.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`Broker`] | the binary under test, on ports and a data directory that outlive `kill -9` |
+//! | [`Publisher`] | the voice backend: publishes, retries with the same id, remembers what was answered `201` |
+//! | [`Node`] | one stock npm CometD client in a Node process |
+//! | [`Subscriber`] | one raw WebSocket subscriber, which can refuse to read |
+//! | [`Proxy`] | the network between a client and the broker: it flows, resets, or swallows everything |
+//! | [`Fault`] | what goes wrong while events are published |
+//! | [`Ledger`] | what was promised against what arrived: lost, twice, out of order |
+//!
+//! Nothing here shares code with the broker: a mistake in how it reads the protocol must not be made twice.
+//!
+//! The tests that need the binary are behind the feature `e2e`, which `cargo xtask test` turns on.
+
+mod broker;
+mod fault;
+mod http;
+mod ledger;
+mod node;
+mod proxy;
+mod publisher;
+mod subscriber;
+
+pub use broker::{Broker, ENDPOINT, Settings};
+pub use fault::{Fault, Outcome};
+pub use http::{Connection, Response};
+pub use ledger::{Ledger, Report};
+pub use node::{Client, Message, Node, Seen, Transport, Version};
+pub use proxy::Proxy;
+pub use publisher::{Accepted, Event, Publisher};
+pub use subscriber::Subscriber;
+
+use std::io::Write;
+
+/// Writes one line that a person reads: a figure measured, a reason to skip.
+pub fn say(line: impl std::fmt::Display) {
+    // Not println!: it panics when nobody reads any more, and a test must not fail of that.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

@@ -1,0 +1,164 @@
+//! What can go wrong while events are published, and the account afterwards.
+
+use std::cell::Cell;
+use std::fmt;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::{Broker, Client, ENDPOINT, Ledger, Node, Proxy, Publisher, Report, Seen, Settings, say};
+
+/// The channel that everything is published to.
+const CHANNEL: &str = "/v2/me/calls";
+
+/// One event every so often, before, during and after each fault.
+const PUBLISHING: Duration = Duration::from_millis(3);
+
+/// How long all goes well between two faults.
+const CALM: Duration = Duration::from_millis(300);
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The broker gets `kill -9` and starts again on the same data.
+    Kill,
+    /// Every connection is reset.
+    Reset,
+    /// Nothing passes until the client gives up; what was in flight then never arrives.
+    BlackHole,
+    /// Nothing passes for less time than the client waits; then everything in flight arrives.
+    Stall,
+    /// The client's process sleeps for longer than `max_interval`, and longer than it waits for answers itself.
+    Sleep,
+}
+
+/// What came of it.
+pub struct Outcome {
+    /// Published against received.
+    pub report: Report,
+    /// All that the client told.
+    pub seen: Seen,
+    what: String,
+}
+
+impl Fault {
+    /// How often it strikes in one test.
+    fn times(self) -> u32 {
+        match self {
+            Fault::Kill | Fault::Reset => 10,
+            Fault::BlackHole | Fault::Stall | Fault::Sleep => 3,
+        }
+    }
+
+    fn settings(self) -> Settings {
+        match self {
+            Fault::Kill | Fault::Reset => Settings {
+                timeout: "5s",
+                ..Settings::default()
+            },
+            Fault::BlackHole | Fault::Stall => Settings {
+                timeout: "1s",
+                ..Settings::default()
+            },
+            Fault::Sleep => Settings {
+                timeout: "1s",
+                max_interval: "2s",
+                ..Settings::default()
+            },
+        }
+    }
+
+    async fn strike(self, broker: &mut Broker, proxy: &Proxy, client: &Node) {
+        let interruptions = client.seen().interruptions;
+        match self {
+            Fault::Kill => {
+                broker.kill9().await;
+                broker.restart().await;
+            }
+            Fault::Reset => proxy.reset(),
+            Fault::BlackHole => {
+                proxy.black_hole();
+                client
+                    .until("its giving up", |seen| seen.interruptions > interruptions)
+                    .await;
+                proxy.reset();
+                proxy.heal();
+            }
+            Fault::Stall => {
+                proxy.black_hole();
+                sleep(Duration::from_millis(500)).await;
+                proxy.heal();
+                return;
+            }
+            // Whether it finds its connection broken when it wakes is the broker's and the network's choice.
+            Fault::Sleep => {
+                client.sleep(Duration::from_secs(4)).await;
+                client.until("a connection", |seen| seen.connected).await;
+                return;
+            }
+        }
+        client
+            .until("its reconnect", |seen| {
+                seen.interruptions > interruptions && seen.connected
+            })
+            .await;
+    }
+
+    /// Publishes to one client while the fault strikes again and again, then counts. `None` where there is no Node.
+    pub async fn survive(self, client: Client) -> Option<Outcome> {
+        let mut broker = Broker::start(self.settings()).await;
+        let proxy = Proxy::start(broker.public).await;
+        let client = Client {
+            url: format!("http://{}{ENDPOINT}", proxy.address),
+            ..client
+        };
+        let acknowledging = if client.ack { "acknowledging" } else { "plain" };
+        let client = client.start()?;
+        client.subscribe(CHANNEL).await;
+
+        let mut publisher = Publisher::new(broker.internal, "fault");
+        let over = Cell::new(false);
+        let publishing = async {
+            while !over.get() {
+                publisher.publish("15000", CHANNEL).await;
+                sleep(PUBLISHING).await;
+            }
+        };
+        let breaking = async {
+            for _ in 0..self.times() {
+                sleep(CALM).await;
+                self.strike(&mut broker, &proxy, &client).await;
+            }
+            sleep(CALM).await;
+            over.set(true);
+        };
+        tokio::join!(publishing, breaking);
+
+        let seen = client
+            .until_received(Node::PATIENCE, publisher.accepted().len())
+            .await;
+        let report = Ledger::new(publisher.numbers(), seen.numbers()).report();
+        let what = format!("{self:?} x {}, {acknowledging} {}", self.times(), client.name());
+        say(format_args!(
+            "{what}: {report}; {} publishes sent again",
+            publisher.retries()
+        ));
+        Some(Outcome { report, seen, what })
+    }
+}
+
+impl Outcome {
+    /// Panics if the client had to handshake again, or was refused anything.
+    #[track_caller]
+    pub fn expect_one_session(&self) {
+        let kept =
+            self.seen.sessions.len() == 1 && self.seen.refused.is_empty() && self.seen.errors.is_empty();
+        assert!(kept, "expected one session throughout: {self}");
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; {}", self.what, self.report, self.seen.summary())
+    }
+}
