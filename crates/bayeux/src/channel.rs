@@ -167,12 +167,20 @@ impl ChannelPattern {
         if reach == Reach::Exact || channel.kind() != ChannelKind::Broadcast {
             return false;
         }
-        let Some(rest) = name.strip_prefix(self.stem()) else { return false };
+        let Some(rest) = name.strip_prefix(self.stem()) else {
+            return false;
+        };
         match reach {
             Reach::Exact => false,
             Reach::Children => !rest.is_empty() && !rest.contains('/'),
             Reach::Descendants => !rest.is_empty(),
         }
+    }
+}
+
+impl From<ChannelName> for ChannelPattern {
+    fn from(name: ChannelName) -> Self {
+        Self(name)
     }
 }
 
@@ -186,9 +194,15 @@ fn normalise(text: &str) -> &str {
 
 fn check(text: &str) -> Result<(), ChannelError> {
     if text.len() < 2 {
-        return Err(if text.starts_with('/') || text.is_empty() { ChannelError::TooShort } else { ChannelError::NoSlash });
+        return Err(if text.starts_with('/') || text.is_empty() {
+            ChannelError::TooShort
+        } else {
+            ChannelError::NoSlash
+        });
     }
-    let Some(path) = text.strip_prefix('/') else { return Err(ChannelError::NoSlash) };
+    let Some(path) = text.strip_prefix('/') else {
+        return Err(ChannelError::NoSlash);
+    };
     if let Some(character) = path.chars().find(|character| !is_allowed(*character)) {
         return Err(ChannelError::Character(character));
     }

@@ -53,12 +53,20 @@ impl Delivery {
         frame.extend_from_slice(b"\",\"data\":");
         frame.extend_from_slice(data);
         frame.extend_from_slice(b"}]");
-        Self { offset, channel, frame: frame.into() }
+        Self {
+            offset,
+            channel,
+            frame: frame.into(),
+        }
     }
 
     /// Takes up an event again whose frame [`Delivery::encode`] made earlier.
     pub fn from_frame(offset: Offset, channel: ChannelName, frame: Bytes) -> Self {
-        Self { offset, channel, frame }
+        Self {
+            offset,
+            channel,
+            frame,
+        }
     }
 
     /// Where the event stands in the log.

@@ -1,0 +1,177 @@
+//! What the server answers.
+
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::message::{Echo, Message};
+use crate::{ClientId, Failure};
+
+/// The reply to one message. Only what is set is written; CometD sends neither `timestamp` nor, except for the handshake,
+/// a `clientId`, and clients count on it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Reply {
+    #[serde(rename = "minimumVersion", skip_serializing_if = "Option::is_none")]
+    minimum_version: Option<&'static str>,
+    #[serde(rename = "clientId", skip_serializing_if = "Option::is_none")]
+    client_id: Option<ClientId>,
+    #[serde(rename = "supportedConnectionTypes", skip_serializing_if = "Option::is_none")]
+    connection_types: Option<Vec<&'static str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<ReplyAdvice>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub(crate) ext: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subscription: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'static str>,
+    #[serde(serialize_with = "display", skip_serializing_if = "Option::is_none")]
+    error: Option<Failure>,
+    successful: bool,
+}
+
+/// What a client should do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ReplyAdvice {
+    /// Milliseconds to wait before the next connect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interval: Option<u64>,
+    /// Milliseconds for which the next connect will be held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout: Option<u64>,
+    reconnect: Reconnect,
+}
+
+/// How to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reconnect {
+    /// With another connect.
+    Retry,
+    /// With a new handshake.
+    Handshake,
+    /// Not at all.
+    None,
+}
+
+impl ReplyAdvice {
+    /// Connect again after `interval`; the connect is held for `timeout`.
+    pub fn retry(interval: Duration, timeout: Duration) -> Self {
+        Self {
+            interval: Some(whole_ms(interval)),
+            timeout: Some(whole_ms(timeout)),
+            reconnect: Reconnect::Retry,
+        }
+    }
+
+    /// Shake hands again, now.
+    pub fn handshake() -> Self {
+        Self {
+            interval: Some(0),
+            timeout: None,
+            reconnect: Reconnect::Handshake,
+        }
+    }
+
+    /// Stay away.
+    pub fn none() -> Self {
+        Self {
+            interval: None,
+            timeout: None,
+            reconnect: Reconnect::None,
+        }
+    }
+}
+
+impl Reply {
+    /// The reply to a message that succeeded.
+    pub(crate) fn success(message: &Message<'_>) -> Self {
+        Self::echoing(message.echo)
+    }
+
+    /// The reply to a message that was refused.
+    pub fn failure(message: &Message<'_>, failure: Failure) -> Self {
+        let advice =
+            (failure == Failure::SessionUnknown && message.target.is_advised()).then(ReplyAdvice::handshake);
+        Self {
+            advice,
+            ..Self::refused(message.echo, failure)
+        }
+    }
+
+    pub(crate) fn refused(echo: Echo<'_>, failure: Failure) -> Self {
+        Self {
+            successful: false,
+            error: Some(failure),
+            ..Self::echoing(echo)
+        }
+    }
+
+    /// A success that became a failure on its way, for a publish that the log did not take.
+    #[must_use]
+    pub fn failed(mut self, failure: Failure) -> Self {
+        self.successful = false;
+        self.error = Some(failure);
+        self
+    }
+
+    pub(crate) fn advise(&mut self, advice: ReplyAdvice) {
+        self.advice = Some(advice);
+    }
+
+    pub(crate) fn with_advice(mut self, advice: ReplyAdvice) -> Self {
+        self.advice = Some(advice);
+        self
+    }
+
+    pub(crate) fn with_session(mut self, client_id: ClientId, connection_types: &[&'static str]) -> Self {
+        self.client_id = Some(client_id);
+        self.connection_types = Some(connection_types.to_vec());
+        self.version = Some("1.0");
+        self.minimum_version = Some("1.0");
+        self
+    }
+
+    /// Whether the message did what it asked for.
+    pub fn is_successful(&self) -> bool {
+        self.successful
+    }
+
+    /// Why not.
+    pub fn error(&self) -> Option<&Failure> {
+        self.error.as_ref()
+    }
+
+    fn echoing(echo: Echo<'_>) -> Self {
+        Self {
+            minimum_version: None,
+            client_id: None,
+            connection_types: None,
+            advice: None,
+            ext: Map::new(),
+            channel: echo.channel.map(ToOwned::to_owned),
+            subscription: echo.subscription.map(ToOwned::to_owned),
+            id: echo.id.map(ToOwned::to_owned),
+            version: None,
+            error: None,
+            successful: true,
+        }
+    }
+}
+
+fn display<S: Serializer>(failure: &Option<Failure>, serializer: S) -> Result<S::Ok, S::Error> {
+    match failure {
+        Some(failure) => serializer.collect_str(failure),
+        None => serializer.serialize_none(),
+    }
+}
+
+fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,217 @@
+//! `/meta/connect`: the client's heartbeat, and on an exchange the only way by which events leave.
+//!
+//! * The first connect of a session is answered at once, with advice, whether or not the client asked for that.
+//! * A connect is held only when it came alone; a newer one ends an older one.
+//! * The reply carries advice when the client sent some, or connects by another kind of carrier than before.
+//! * The connect says what arrived: an acknowledgement if that was agreed; otherwise the reply before it, unless the client
+//!   says that it recovers (`advice.timeout` 0 on a session that was connected) or the reply is known to be lost.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{Answer, Output, Session};
+use crate::{Carrier, CarrierKind, Message, Reply, ReplyAdvice, Target};
+
+/// The connects of one session.
+#[derive(Debug, Default)]
+pub(crate) struct Connects {
+    held: Option<Held>,
+    /// An older connect's carrier, to be told that a newer one took over.
+    superseded: Vec<Carrier>,
+    /// The kind of carrier that was last given advice.
+    advised: Option<CarrierKind>,
+    /// The last reply is known not to have arrived.
+    reply_lost: bool,
+}
+
+#[derive(Debug)]
+struct Held {
+    carrier: Carrier,
+    reply: Box<Reply>,
+    advise: bool,
+    interval: Duration,
+    deadline: Instant,
+    /// Answer without waiting for an event.
+    due: bool,
+    /// Answer even before the log was read.
+    overdue: bool,
+    /// An event has left with this answer.
+    started: bool,
+    /// Bytes of events that this answer may still take.
+    room: usize,
+}
+
+impl Connects {
+    pub(super) fn drop_held(&mut self, carrier: Carrier) -> bool {
+        self.superseded.retain(|old| *old != carrier);
+        self.held.take_if(|held| held.carrier == carrier).is_some()
+    }
+
+    pub(super) fn distrust_reply(&mut self) {
+        self.reply_lost = true;
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.held
+            .as_ref()
+            .filter(|held| !held.overdue)
+            .map(|held| held.deadline)
+    }
+
+    /// Answers the held connect now, whatever there is to say.
+    pub(super) fn release(&mut self) {
+        if let Some(held) = &mut self.held {
+            held.due = true;
+        }
+    }
+
+    /// Answers the held connect at `deadline` at the latest.
+    pub(super) fn release_by(&mut self, deadline: Instant) {
+        if let Some(held) = &mut self.held {
+            held.deadline = held.deadline.min(deadline);
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn connect(
+        &mut self,
+        now: Instant,
+        carrier: Carrier,
+        alone: bool,
+        message: &Message<'_>,
+    ) -> Answer {
+        let asked = message.advice.unwrap_or_default();
+        let first = !self.life.connected();
+        let recovers = !first && asked.timeout == Some(Duration::ZERO);
+        self.account(now, carrier, recovers);
+        self.supersede(carrier);
+        let longest = self.settings.max_timeout;
+        let timeout = asked.timeout.unwrap_or(self.settings.timeout).min(longest);
+        let wait = alone && !first && !timeout.is_zero();
+        let advise = message.advice.is_some() || self.connects.advised != Some(carrier.kind);
+        self.connects.held = Some(Held {
+            carrier,
+            reply: Box::new(Reply::success(message)),
+            advise,
+            interval: asked.interval.unwrap_or(self.settings.interval).min(longest),
+            // A connect that is not to wait may still have to read the log.
+            deadline: now + if wait { timeout } else { self.settings.timeout },
+            due: !wait,
+            overdue: false,
+            started: false,
+            room: self.settings.limits.answer_bytes,
+        });
+        self.life.held();
+        Answer::Held
+    }
+
+    /// What this connect proves, and what has to be sent again.
+    fn account(&mut self, now: Instant, carrier: Carrier, recovers: bool) {
+        let lost = std::mem::take(&mut self.connects.reply_lost) || recovers;
+        if self.agreed.delivers_with_connect() {
+            // The acknowledgement has said what arrived: the rest did not.
+            self.window.rewind();
+            return;
+        }
+        match self.brought_by {
+            Some(CarrierKind::Exchange) if lost => self.window.rewind(),
+            Some(CarrierKind::Exchange) => self.prove_sent(now),
+            Some(CarrierKind::Socket) if carrier.kind == CarrierKind::Exchange => self.window.rewind(),
+            Some(CarrierKind::Socket) | None => {}
+        }
+    }
+
+    fn supersede(&mut self, carrier: Carrier) {
+        if let Some(old) = self.connects.held.take()
+            && old.carrier != carrier
+        {
+            self.connects.superseded.push(old.carrier);
+        }
+        if self.reading_for.is_some_and(|reader| reader != carrier) {
+            self.reading_for = None;
+        }
+    }
+
+    pub(super) fn poll_superseded(&mut self, carrier: Carrier) -> Option<Output> {
+        let place = self.connects.superseded.iter().position(|old| *old == carrier)?;
+        self.connects.superseded.swap_remove(place);
+        Some(Output::Superseded)
+    }
+
+    /// What the held connect of this carrier leads to: events if they travel with it, then the reply.
+    pub(super) fn poll_connect(&mut self, now: Instant, carrier: Carrier) -> Option<Output> {
+        let brings_events = self.brings_events(carrier);
+        let held = self
+            .connects
+            .held
+            .as_mut()
+            .filter(|held| held.carrier == carrier)?;
+        if brings_events {
+            if let Some(event) = self
+                .window
+                .take(if held.started { held.room } else { usize::MAX })
+            {
+                held.started = true;
+                held.room = held.room.saturating_sub(event.size());
+                self.brought_by = Some(carrier.kind);
+                return Some(Output::Event(event));
+            }
+            if !held.started
+                && !held.overdue
+                && !self.life.is_over()
+                && let Some(after) = self.window.wants_read()
+            {
+                return self.read_for(carrier, after);
+            }
+        }
+        if held.due || held.started || self.gap.is_some() {
+            self.answer(now)
+        } else {
+            None
+        }
+    }
+
+    /// Returns whether a held connect became due.
+    pub(super) fn handle_connect_timeout(&mut self, now: Instant) -> bool {
+        let Some(held) = self
+            .connects
+            .held
+            .as_mut()
+            .filter(|held| held.deadline <= now && !held.overdue)
+        else {
+            return false;
+        };
+        held.due = true;
+        held.overdue = true;
+        true
+    }
+
+    /// Whether events leave by the held connect of this carrier rather than by themselves.
+    pub(super) fn brings_events(&self, carrier: Carrier) -> bool {
+        carrier.kind == CarrierKind::Exchange || self.agreed.delivers_with_connect()
+    }
+
+    fn answer(&mut self, now: Instant) -> Option<Output> {
+        let held = self.connects.held.take()?;
+        let mut reply = held.reply;
+        if self.life.is_over() {
+            reply.advise(ReplyAdvice::none());
+        } else if held.advise {
+            self.connects.advised = Some(held.carrier.kind);
+            reply.advise(ReplyAdvice::retry(held.interval, self.settings.timeout));
+        }
+        if let Some(first) = self.gap.take() {
+            reply.ext.insert("recovered".into(), Value::Bool(false));
+            reply.ext.insert("first".into(), first.0.into());
+        }
+        self.agreed.clone().outgoing(self, &Target::Connect, &mut reply);
+        self.life.answered(now + held.interval, &self.settings);
+        Some(Output::Reply(reply))
+    }
+}

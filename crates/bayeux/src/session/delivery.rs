@@ -1,0 +1,143 @@
+//! Events on their way through a session, and everything that is polled for a carrier.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::window::Pushed;
+use super::{Output, Session};
+use crate::{Carrier, Delivery, Offset};
+
+/// What became of an event that dispatch handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handover {
+    /// A carrier is waiting for it: wake its task.
+    Wake,
+    /// It waits for a carrier.
+    Queued,
+    /// The queue is full, or was: the event will be read from the log.
+    Behind,
+    /// Not subscribed, or seen before.
+    NotWanted,
+    /// The session has ended.
+    Gone,
+}
+
+/// What a read of the log brought.
+#[derive(Debug)]
+pub struct PageRead {
+    /// The offset after which was read.
+    pub after: Offset,
+    /// The events, in order.
+    pub events: Vec<Arc<Delivery>>,
+    /// Nothing is missing from `events` up to here.
+    pub through: Offset,
+    /// Events after `after` may have been dropped: the first offset still there.
+    pub gap: Option<Offset>,
+}
+
+impl Session {
+    /// Takes an event that was routed to this session.
+    pub fn handle_event(&mut self, event: &Arc<Delivery>) -> Handover {
+        if self.life.is_over() {
+            return Handover::Gone;
+        }
+        if !self.wants(event) {
+            return Handover::NotWanted;
+        }
+        match self.window.push(event, &self.settings.limits) {
+            Pushed::Known => Handover::NotWanted,
+            Pushed::Behind if self.is_waited_for() => Handover::Wake,
+            Pushed::Behind => Handover::Behind,
+            Pushed::Queued if self.is_waited_for() => Handover::Wake,
+            Pushed::Queued => Handover::Queued,
+        }
+    }
+
+    /// Every event up to `offset` that concerns this session has been handed to it. Call it before polling, so that replies
+    /// and snapshots say how far the log has come even when nothing happens.
+    pub fn handle_progress(&mut self, offset: Offset) {
+        if self.window.is_live() {
+            self.window.pass(offset);
+        }
+    }
+
+    /// Takes what [`Output::ReadLog`] asked for.
+    pub fn handle_read(&mut self, carrier: Carrier, page: PageRead) {
+        if self.reading_for != Some(carrier) {
+            return;
+        }
+        self.reading_for = None;
+        if page.gap.is_some() {
+            self.gap = page.gap;
+        }
+        let wanted = page
+            .events
+            .into_iter()
+            .filter(|event| self.wants(event))
+            .collect();
+        self.window
+            .fill(page.after, wanted, page.through, &self.settings.limits);
+    }
+
+    /// What to do for this carrier now. Drain it after every `handle_*`; write what it says before polling again.
+    pub fn poll_output(&mut self, now: Instant, carrier: Carrier) -> Option<Output> {
+        self.poll_superseded(carrier)
+            .or_else(|| self.poll_connect(now, carrier))
+            .or_else(|| self.poll_push(carrier))
+            .or_else(|| self.poll_proof(now, carrier))
+    }
+
+    /// When to call [`Session::handle_timeout`].
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [
+            self.connects.deadline(),
+            self.life.deadline(),
+            self.proof.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Time has passed. Returns whether a carrier has something to do.
+    pub fn handle_timeout(&mut self, now: Instant) -> bool {
+        self.life.handle_timeout(now);
+        self.handle_connect_timeout(now) | self.proof.handle_timeout(now)
+    }
+
+    pub(super) fn read_for(&mut self, carrier: Carrier, after: Offset) -> Option<Output> {
+        if self.reading_for.is_some() {
+            return None;
+        }
+        self.reading_for = Some(carrier);
+        Some(Output::ReadLog(after))
+    }
+
+    fn poll_push(&mut self, carrier: Carrier) -> Option<Output> {
+        if self.socket != Some(carrier) || self.brings_events(carrier) || self.life.is_over() {
+            return None;
+        }
+        // A client that lost something hears of it before it gets what came later.
+        if self.gap.is_some() && self.connects.is_held() {
+            self.connects.release();
+            return None;
+        }
+        if let Some(event) = self.window.take(usize::MAX) {
+            self.brought_by = Some(carrier.kind);
+            return Some(Output::Event(event));
+        }
+        let after = self.window.wants_read()?;
+        self.read_for(carrier, after)
+    }
+
+    fn wants(&self, event: &Delivery) -> bool {
+        self.subscriptions.iter().any(|subscription| {
+            subscription.began < event.offset() && subscription.pattern.matches(event.channel())
+        })
+    }
+
+    /// A task is there that could send an event now.
+    fn is_waited_for(&self) -> bool {
+        self.connects.is_held() || (self.socket.is_some() && !self.agreed.delivers_with_connect())
+    }
+}

@@ -1,0 +1,36 @@
+//! `/meta/handshake`: every handshake makes a new session.
+//!
+//! Read: `ext`. Everything else is ignored, as CometD does: `version`, `minimumVersion`, `supportedConnectionTypes`,
+//! `advice`, `clientId`. A session that never connects is forgotten `maxInterval` after the reply.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{LogEnds, Session, window::Window};
+use crate::{ClientId, Failure, Message, Reply, ReplyAdvice, Settings};
+
+impl Session {
+    /// Opens a session at the end of the log.
+    pub fn open(
+        id: ClientId,
+        settings: Arc<Settings>,
+        ends: LogEnds,
+        now: Instant,
+        message: &Message<'_>,
+    ) -> (Self, Reply) {
+        let mut session = Self::new(id.clone(), settings, Window::new(ends.last, ends.last), now);
+        let mut reply = Reply::success(message)
+            .with_session(id, &session.settings.connection_types)
+            .with_advice(ReplyAdvice::retry(
+                session.settings.interval,
+                session.settings.timeout,
+            ));
+        session.agreed.negotiate(message, &mut reply, ends.last);
+        (session, reply)
+    }
+}
+
+/// The reply to a client that may not have a session: it should not try again.
+pub fn deny(message: &Message<'_>) -> Reply {
+    Reply::failure(message, Failure::HandshakeDenied).with_advice(ReplyAdvice::none())
+}

@@ -1,0 +1,85 @@
+//! How long a session is kept.
+//!
+//! The clock of CometD: after a connect is answered, `interval + maxInterval`; while one is held, no end; any other
+//! message buys at least `maxInterval`. What follows is ours: a session that was connected goes dormant, and only one that
+//! never was is forgotten. So a socket that shakes hands and closes leaves nothing behind.
+
+use std::time::Instant;
+
+use super::Session;
+use crate::Settings;
+
+#[derive(Debug)]
+pub(super) struct Life {
+    expires: Option<Instant>,
+    connected: bool,
+    silent: bool,
+    over: bool,
+}
+
+impl Life {
+    pub(super) fn new(now: Instant, settings: &Settings) -> Self {
+        Self {
+            expires: Some(now + settings.max_interval),
+            connected: false,
+            silent: false,
+            over: false,
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Notes a connect, and says whether there was one before.
+    pub(super) fn connected(&mut self) -> bool {
+        std::mem::replace(&mut self.connected, true)
+    }
+
+    pub(super) fn held(&mut self) {
+        self.expires = None;
+    }
+
+    pub(super) fn heard(&mut self, now: Instant, settings: &Settings) {
+        self.silent = false;
+        if let Some(expires) = &mut self.expires {
+            *expires = (*expires).max(now + settings.max_interval);
+        }
+    }
+
+    /// The connect was answered, and the next one may come from `next` on.
+    pub(super) fn answered(&mut self, next: Instant, settings: &Settings) {
+        self.expires = Some(next + settings.max_interval);
+    }
+
+    /// The carrier that kept it alive is gone.
+    pub(super) fn left(&mut self, now: Instant, settings: &Settings) {
+        self.expires = Some(now + settings.max_interval);
+    }
+
+    pub(super) fn end(&mut self) {
+        self.over = true;
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.expires.filter(|_| !self.silent && !self.over)
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.expires.is_some_and(|at| at <= now) {
+            self.silent = true;
+        }
+    }
+}
+
+impl Session {
+    /// The client has been silent for `maxInterval`: the session leaves memory.
+    pub fn is_silent(&self) -> bool {
+        self.life.silent
+    }
+
+    /// The client has connected at least once: a record of the session is worth keeping.
+    pub fn was_connected(&self) -> bool {
+        self.life.connected
+    }
+}

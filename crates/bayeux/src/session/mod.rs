@@ -1,0 +1,267 @@
+//! One client's session: who it is to the protocol, what it listens to, how far it has come.
+//!
+//! Kinds of methods: `handle_*` take what happened, `poll_*` say what to do about it and are drained after every
+//! `handle_*`, the rest are questions. Nothing here waits, reads a clock or does I/O. One file per meta channel.
+
+mod connect;
+mod delivery;
+mod disconnect;
+mod handshake;
+mod life;
+mod proof;
+mod publish;
+mod snapshot;
+mod subscribe;
+mod window;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::extension::Agreed;
+use crate::{
+    Action, Carrier, CarrierKind, ChannelName, ClientId, Delivery, Failure, Message, Offset, Reply, Settings,
+    Target,
+};
+
+pub use delivery::{Handover, PageRead};
+pub use handshake::deny as deny_handshake;
+pub use snapshot::{Snapshot, Subscription};
+
+use connect::Connects;
+use life::Life;
+use proof::Proof;
+use window::Window;
+
+/// A client's session.
+#[derive(Debug)]
+pub struct Session {
+    id: ClientId,
+    settings: Arc<Settings>,
+    subscriptions: Vec<Subscription>,
+    pub(crate) window: Window,
+    pub(crate) agreed: Agreed,
+    connects: Connects,
+    life: Life,
+    proof: Proof,
+    /// The socket that events are pushed to.
+    socket: Option<Carrier>,
+    /// Which kind of carrier brought what is not proven.
+    brought_by: Option<CarrierKind>,
+    /// A read of the log is under way for this carrier.
+    reading_for: Option<Carrier>,
+    /// Part of the log was lost for this session, and its client was not told yet: the first offset still there.
+    pub(crate) gap: Option<Offset>,
+}
+
+/// What a message led to at once.
+#[derive(Debug)]
+pub enum Answer {
+    /// This reply.
+    Reply(Box<Reply>),
+    /// The reply to a connect comes from [`Session::poll_output`] of the same carrier: at once, or when there is something
+    /// to say.
+    Held,
+    /// The message's data goes into the log, on this channel. The reply is true once the log has it.
+    Publish(ChannelName, Box<Reply>),
+}
+
+/// What to do for a carrier.
+#[derive(Debug)]
+pub enum Output {
+    /// Send this event.
+    Event(Arc<Delivery>),
+    /// Answer the held connect; on an exchange this ends the response.
+    Reply(Box<Reply>),
+    /// Send a ping that carries this offset, and report its pong with [`Session::handle_pong`].
+    Ping(Offset),
+    /// Read the log for this session after this offset, and report with [`Session::handle_read`].
+    ReadLog(Offset),
+    /// A newer carrier has taken over; nothing more will come for this one.
+    Superseded,
+}
+
+impl Answer {
+    fn reply(reply: Reply) -> Self {
+        Self::Reply(Box::new(reply))
+    }
+}
+
+/// Where subscriptions are made known, and where the log ended when they were.
+pub trait Routes {
+    /// From now on events that match are handed to the session. Returns the last offset of the log *after* that.
+    fn add(&mut self, pattern: &crate::ChannelPattern) -> Offset;
+    /// The pattern is of no interest any more.
+    fn remove(&mut self, pattern: &crate::ChannelPattern);
+}
+
+/// What can be read of the log: the first and the last offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogEnds {
+    /// The first offset that is still there.
+    pub first: Offset,
+    /// The last one.
+    pub last: Offset,
+}
+
+impl Session {
+    fn new(id: ClientId, settings: Arc<Settings>, window: Window, now: Instant) -> Self {
+        Self {
+            id,
+            life: Life::new(now, &settings),
+            settings,
+            subscriptions: Vec::new(),
+            window,
+            agreed: Agreed::default(),
+            connects: Connects::default(),
+            proof: Proof::default(),
+            socket: None,
+            brought_by: None,
+            reading_for: None,
+            gap: None,
+        }
+    }
+
+    /// Takes up a session again from its record. `ends` was read after its subscriptions were routed again. `same_log` is
+    /// false when the record's offsets are of another log: the client is told of the gap.
+    pub fn resume(
+        id: ClientId,
+        settings: Arc<Settings>,
+        snapshot: Snapshot,
+        ends: LogEnds,
+        same_log: bool,
+        now: Instant,
+    ) -> Self {
+        let cursor = if same_log {
+            snapshot.cursor
+        } else {
+            Offset(ends.first.0.saturating_sub(1))
+        };
+        let mut session = Self::new(id, settings, Window::new(cursor.min(ends.last), ends.last), now);
+        session.agreed = Agreed::named(&snapshot.extensions, ends);
+        session.subscriptions = snapshot.subscriptions;
+        session.life.connected();
+        if !same_log {
+            session
+                .subscriptions
+                .iter_mut()
+                .for_each(|subscription| subscription.began = Offset::START);
+        }
+        if !same_log || cursor > ends.last {
+            session.gap = Some(ends.first);
+        }
+        session
+    }
+
+    /// The client has seen events that this log does not have: it is told so, and goes on from the end.
+    pub(crate) fn lost(&mut self, ends: LogEnds) {
+        if self.gap.is_none() {
+            self.gap = Some(ends.first);
+            self.window.skip_to(ends.last);
+        }
+    }
+
+    /// The client is to be told of a gap.
+    pub fn has_gap(&self) -> bool {
+        self.gap.is_some()
+    }
+
+    /// What must be kept for [`Session::resume`].
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            subscriptions: self.subscriptions.clone(),
+            cursor: self.window.proven(),
+            extensions: self.agreed.names(),
+        }
+    }
+
+    /// Its clientId.
+    pub fn id(&self) -> &ClientId {
+        &self.id
+    }
+
+    /// What it listens to.
+    pub fn subscriptions(&self) -> &[Subscription] {
+        &self.subscriptions
+    }
+
+    /// Takes a message that came on a carrier. `alone` says that nothing else came in the same body: only then is a connect
+    /// held.
+    pub fn handle_message(
+        &mut self,
+        now: Instant,
+        carrier: Carrier,
+        alone: bool,
+        message: &Message<'_>,
+        routes: &mut dyn Routes,
+    ) -> Answer {
+        if self.life.is_over() {
+            return Answer::reply(Reply::failure(message, Failure::SessionUnknown));
+        }
+        if let Err(failure) = self.agreed.clone().incoming(self, message) {
+            return Answer::reply(Reply::failure(message, failure));
+        }
+        self.life.heard(now, &self.settings);
+        self.attach(carrier, message);
+        match &message.target {
+            Target::Handshake => Answer::reply(Reply::failure(message, Failure::HandshakeNotFirst)),
+            Target::Connect => self.connect(now, carrier, alone, message),
+            Target::Subscribe => Answer::reply(self.subscribe(message, routes)),
+            Target::Unsubscribe => Answer::reply(self.unsubscribe(message, routes)),
+            Target::Disconnect => Answer::reply(self.disconnect(now, message)),
+            Target::Service => Answer::reply(Reply::success(message)),
+            Target::Publish(channel) => self.publish(channel, message),
+        }
+    }
+
+    /// A carrier is gone; what it brought and nobody proved will be sent again.
+    pub fn handle_carrier_lost(&mut self, now: Instant, carrier: Carrier) {
+        if self.reading_for == Some(carrier) {
+            self.reading_for = None;
+        }
+        let was_held = self.connects.drop_held(carrier);
+        let was_socket = self.socket == Some(carrier);
+        if was_socket {
+            self.let_go_of_socket();
+        }
+        if was_held || was_socket {
+            self.life.left(now, &self.settings);
+        }
+    }
+
+    /// Writing the reply to a connect failed, or the peer was gone before it was written: the next connect, whatever it says,
+    /// gets its events again.
+    pub fn handle_reply_lost(&mut self) {
+        if self.brought_by == Some(CarrierKind::Exchange) {
+            self.connects.distrust_reply();
+        }
+    }
+
+    /// Any message on another socket makes that socket the one that events are pushed to.
+    fn attach(&mut self, carrier: Carrier, message: &Message<'_>) {
+        let moves = match carrier.kind {
+            CarrierKind::Socket => self.socket != Some(carrier),
+            CarrierKind::Exchange => self.socket.is_some() && message.target == Target::Connect,
+        };
+        if !moves {
+            return;
+        }
+        if self.socket.is_some() {
+            self.let_go_of_socket();
+        }
+        if carrier.kind == CarrierKind::Socket {
+            self.socket = Some(carrier);
+        }
+    }
+
+    fn let_go_of_socket(&mut self) {
+        self.socket = None;
+        self.proof = Proof::default();
+        if self.brought_by == Some(CarrierKind::Socket) && !self.agreed.delivers_with_connect() {
+            self.window.rewind();
+        }
+    }
+
+    fn denied(message: &Message<'_>, action: Action) -> Reply {
+        Reply::failure(message, Failure::Denied(action))
+    }
+}

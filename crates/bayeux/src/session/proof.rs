@@ -1,0 +1,94 @@
+//! What arrived at a client that does not acknowledge, over a socket: a ping carries the offset, the pong proves it.
+//!
+//! Browsers and libraries answer a ping by themselves and in order, so the pong says that everything before the ping was
+//! received. At most one ping is outstanding, and there is at most one in [`crate::Settings::proof_interval`].
+
+use std::time::Instant;
+
+use super::{Output, Session};
+use crate::{Carrier, Offset};
+
+#[derive(Debug, Default)]
+pub(super) struct Proof {
+    outstanding: Option<Offset>,
+    /// No ping before this.
+    not_before: Option<Instant>,
+    /// Waiting for `not_before` to send the next one.
+    waiting: bool,
+    /// A cursor moved and is to be written down at this time.
+    checkpoint: Option<Instant>,
+    checkpoint_due: bool,
+}
+
+impl Proof {
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let ping = self.not_before.filter(|_| self.waiting);
+        [ping, self.checkpoint.filter(|_| !self.checkpoint_due)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Returns whether a ping is due.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> bool {
+        if self.checkpoint.is_some_and(|at| at <= now) {
+            self.checkpoint_due = true;
+        }
+        if self.waiting && self.not_before.is_some_and(|at| at <= now) {
+            self.waiting = false;
+            return true;
+        }
+        false
+    }
+}
+
+impl Session {
+    /// A pong came back on a socket with the offset of its ping.
+    pub fn handle_pong(&mut self, now: Instant, carrier: Carrier, offset: Offset) {
+        if self.socket == Some(carrier) && self.proof.outstanding == Some(offset) {
+            self.proof.outstanding = None;
+            self.window.prove(offset);
+            self.note_proof(now);
+        }
+    }
+
+    /// The cursor of a session that does not acknowledge has moved and should be written down.
+    pub fn poll_checkpoint(&mut self) -> Option<Offset> {
+        if !std::mem::take(&mut self.proof.checkpoint_due) {
+            return None;
+        }
+        self.proof.checkpoint = None;
+        Some(self.window.proven())
+    }
+
+    pub(super) fn prove_sent(&mut self, now: Instant) {
+        if self.window.has_unproven() {
+            self.window.prove(self.window.sent());
+            self.note_proof(now);
+        }
+    }
+
+    pub(super) fn poll_proof(&mut self, now: Instant, carrier: Carrier) -> Option<Output> {
+        let plain = !self.agreed.delivers_with_connect();
+        if self.socket != Some(carrier)
+            || !plain
+            || self.proof.outstanding.is_some()
+            || !self.window.has_unproven()
+        {
+            return None;
+        }
+        if self.proof.not_before.is_some_and(|at| now < at) {
+            self.proof.waiting = true;
+            return None;
+        }
+        self.proof.not_before = Some(now + self.settings.proof_interval);
+        self.proof.outstanding = Some(self.window.sent());
+        Some(Output::Ping(self.window.sent()))
+    }
+
+    fn note_proof(&mut self, now: Instant) {
+        if self.proof.checkpoint.is_none() {
+            self.proof.checkpoint = Some(now + self.settings.checkpoint_interval);
+        }
+    }
+}

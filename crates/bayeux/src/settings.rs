@@ -1,0 +1,87 @@
+//! What an operator may choose about the protocol. `deploy/halley.toml` documents each with its unit and reason.
+
+use std::time::Duration;
+
+use crate::ChannelPattern;
+
+/// Times, rules and limits of every session. The defaults are CometD's where it has one.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long a connect is held (CometD: `timeout`).
+    pub timeout: Duration,
+    /// How long a client waits between two connects (CometD: `interval`). Other than 0 is dangerous: a client in the
+    /// field takes it for seconds.
+    pub interval: Duration,
+    /// How long a client may be silent before its session goes dormant (CometD: `maxInterval`, then it forgets).
+    pub max_interval: Duration,
+    /// The longest hold or interval that a client may ask for; CometD has no bound.
+    pub max_timeout: Duration,
+    /// The least time between two pings that ask a socket for proof of what arrived.
+    pub proof_interval: Duration,
+    /// How long a held connect stays after a disconnect, so that the disconnect's reply arrives first.
+    pub disconnect_grace: Duration,
+    /// The least time between two checkpoints of a cursor.
+    pub checkpoint_interval: Duration,
+    /// Connection types in the order in which the handshake names them.
+    pub connection_types: Vec<&'static str>,
+    /// Channels that only the backend publishes to.
+    pub server_owned: Vec<ChannelPattern>,
+    /// What a client can make us keep, and how much it may say at once.
+    pub limits: Limits,
+}
+
+/// Bounds on what one client can cost.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Messages in one body.
+    pub messages: usize,
+    /// Nesting of one body.
+    pub depth: usize,
+    /// Length of a channel, in bytes.
+    pub channel_bytes: usize,
+    /// Segments of a channel.
+    pub channel_segments: usize,
+    /// Length of a message id, in bytes.
+    pub id_bytes: usize,
+    /// Subscriptions of one session.
+    pub subscriptions: usize,
+    /// Events that one session keeps in memory; beyond it reads them from the log.
+    pub queue_events: usize,
+    /// Bytes of events that one session keeps in memory.
+    pub queue_bytes: usize,
+    /// Bytes of events in one answer to a connect.
+    pub answer_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(30),
+            interval: Duration::ZERO,
+            max_interval: Duration::from_secs(10),
+            max_timeout: Duration::from_secs(60),
+            proof_interval: Duration::from_secs(1),
+            disconnect_grace: Duration::from_millis(50),
+            checkpoint_interval: Duration::from_secs(1),
+            connection_types: vec!["websocket", "long-polling"],
+            server_owned: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            messages: 64,
+            depth: 32,
+            channel_bytes: 256,
+            channel_segments: 16,
+            id_bytes: 128,
+            subscriptions: 64,
+            queue_events: 1000,
+            queue_bytes: 1 << 20,
+            answer_bytes: 512 << 10,
+        }
+    }
+}
