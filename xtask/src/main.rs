@@ -1,1 +1,83 @@
-fn main(){}
+//! What a person or CI types: `cargo xtask test`. CI runs nothing else, so what passes here passes there.
+//!
+//! A step is a file's worth of one thing ([`steps`]); [`run`] says each step and its reason, runs it, and prints the
+//! table at the end.
+
+mod run;
+mod say;
+mod steps;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Checks and tests Halley, the same way on a desk as in CI.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    word: Word,
+}
+
+#[derive(Subcommand)]
+enum Word {
+    /// Runs everything: format, lints, unit tests, then the release binary against stock CometD clients.
+    ///
+    /// Each step says what it does and why before it does it. A step that cannot run here (no npm, no network, a tool
+    /// that is not installed) is skipped with the reason, and the rest goes on. The table at the end lists every step
+    /// with its result and time. Ends with 1 if any step failed, with 0 if all passed or were skipped.
+    ///
+    /// On Debian and Ubuntu, as root, Node and npm are installed with apt-get when they are missing. Nothing else is
+    /// ever installed outside of this folder.
+    #[command(after_help = TEST_EXAMPLES)]
+    Test {
+        /// Runs only this step, and the steps that it needs. May be given more than once.
+        #[arg(long, value_name = "STEP", value_parser = steps::names())]
+        only: Vec<String>,
+        /// Lists the steps in their order, with the reason for each, and runs nothing.
+        #[arg(long)]
+        list: bool,
+    },
+    /// Runs what takes seconds and needs no network: format, lints, the purity of the protocol crates.
+    Check,
+}
+
+const TEST_EXAMPLES: &str = "\
+Examples:
+  cargo xtask test                        everything, as CI does
+  cargo xtask test --list                 which steps there are, and why
+  cargo xtask test --only nothing-lost    kill -9 and broken networks against acknowledging clients
+  cargo xtask test --only unit --only fmt
+
+One test of a step, with its output (the binary must have been built once):
+  cargo build --release -p halley
+  cargo test -p halley-tests --features e2e --test nothing_lost -- cometd_9_over_websocket --nocapture";
+
+fn main() -> ExitCode {
+    let passed = match Arguments::parse().word {
+        Word::Test { list: true, .. } => {
+            run::list(steps::ALL);
+            true
+        }
+        Word::Test { only, list: false } if only.is_empty() => run::all(steps::ALL, &steps::every_name()),
+        Word::Test { only, list: false } => run::all(steps::ALL, &only),
+        Word::Check => run::all(steps::ALL, &["fmt", "clippy", "purity"].map(str::to_owned)),
+    };
+    if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

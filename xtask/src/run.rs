@@ -1,0 +1,163 @@
+//! Runs steps, one after another, and prints what came of each.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::say;
+
+/// One thing to check.
+pub(crate) struct Step {
+    /// What `--only` calls it.
+    pub(crate) name: &'static str,
+    /// What it does, and why.
+    pub(crate) why: &'static str,
+    /// Steps that must have passed before.
+    pub(crate) needs: &'static [&'static str],
+    /// Does it.
+    pub(crate) run: fn() -> Outcome,
+}
+
+/// What came of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Passed,
+    /// Why.
+    Failed(String),
+    /// Why.
+    Skipped(String),
+}
+
+struct Record {
+    name: &'static str,
+    outcome: Outcome,
+    time: Duration,
+}
+
+/// Prints the steps and the reason for each.
+pub(crate) fn list(steps: &[Step]) {
+    for step in steps {
+        say::line(format_args!("{:<14} {}", step.name, step.why));
+    }
+}
+
+/// Runs the named steps and what they need, in the order of the table. True if nothing failed.
+pub(crate) fn all(steps: &[Step], names: &[String]) -> bool {
+    let wanted = with_needs(steps, names);
+    let mut records: Vec<Record> = Vec::new();
+    for step in steps.iter().filter(|step| wanted.contains(step.name)) {
+        say::heading(format_args!("== {}: {}", step.name, step.why));
+        let started = Instant::now();
+        let outcome = match obstacle(step, &records) {
+            Some(reason) => Outcome::Skipped(reason),
+            None => (step.run)(),
+        };
+        say::line(format_args!("== {} {outcome}", step.name));
+        records.push(Record {
+            name: step.name,
+            outcome,
+            time: started.elapsed(),
+        });
+    }
+    summary(&records);
+    !records
+        .iter()
+        .any(|record| matches!(record.outcome, Outcome::Failed(_)))
+}
+
+/// The names, and everything that the named steps need, however indirectly.
+fn with_needs(steps: &[Step], names: &[String]) -> BTreeSet<&'static str> {
+    // What a step needs stands above it, so one walk upwards finds everything.
+    let mut wanted = BTreeSet::new();
+    for step in steps.iter().rev() {
+        if names.iter().any(|name| name == step.name) || wanted.contains(step.name) {
+            wanted.insert(step.name);
+            wanted.extend(step.needs);
+        }
+    }
+    wanted
+}
+
+/// Why a step cannot run: something that it needs did not pass.
+fn obstacle(step: &Step, records: &[Record]) -> Option<String> {
+    step.needs.iter().find_map(|need| {
+        let record = records.iter().find(|record| record.name == *need)?;
+        match &record.outcome {
+            Outcome::Passed => None,
+            Outcome::Failed(_) => Some(format!("needs {need}, which failed")),
+            Outcome::Skipped(reason) => Some(format!("needs {need}: {reason}")),
+        }
+    })
+}
+
+fn summary(records: &[Record]) {
+    say::heading("step            time  result");
+    for record in records {
+        say::line(format_args!(
+            "{:<14} {:>4.0} s  {}",
+            record.name,
+            record.time.as_secs_f64(),
+            record.outcome
+        ));
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Passed => f.write_str("passed"),
+            Outcome::Failed(reason) => write!(f, "FAILED: {reason}"),
+            Outcome::Skipped(reason) => write!(f, "skipped: {reason}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEPS: &[Step] = &[
+        Step {
+            name: "npm",
+            why: "",
+            needs: &[],
+            run: || Outcome::Skipped("no npm".to_owned()),
+        },
+        Step {
+            name: "build",
+            why: "",
+            needs: &[],
+            run: || Outcome::Passed,
+        },
+        Step {
+            name: "e2e",
+            why: "",
+            needs: &["npm", "build"],
+            run: || Outcome::Failed("not reached".to_owned()),
+        },
+        Step {
+            name: "lint",
+            why: "",
+            needs: &[],
+            run: || Outcome::Failed("bad".to_owned()),
+        },
+    ];
+
+    #[test]
+    fn a_step_brings_what_it_needs() {
+        assert_eq!(
+            with_needs(STEPS, &["e2e".to_owned()]),
+            BTreeSet::from(["e2e", "npm", "build"])
+        );
+    }
+
+    #[test]
+    fn a_step_whose_need_was_skipped_is_skipped() {
+        assert!(all(STEPS, &["e2e".to_owned()]), "it must not have run");
+    }
+
+    #[test]
+    fn one_failure_fails_the_run() {
+        assert!(!all(STEPS, &["build".to_owned(), "lint".to_owned()]));
+    }
+}

@@ -1,0 +1,304 @@
+//! The steps of `cargo xtask test`, in their order: what fails most often and soonest comes first. To add one: a
+//! function and an entry here.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::run::{Outcome, Step};
+use crate::say;
+
+/// Every step. What a step needs stands above it.
+pub(crate) const ALL: &[Step] = &[
+    Step {
+        name: "fmt",
+        why: "cargo fmt --check: a diff shows what changed, not how somebody indents",
+        needs: &[],
+        run: || cargo(&["fmt", "--all", "--check"]),
+    },
+    Step {
+        name: "clippy",
+        why: "lints of all crates and tests, warnings refused: Cargo.toml gives the reason for each",
+        needs: &[],
+        run: || {
+            cargo(&[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--all-features",
+                "--",
+                "-D",
+                "warnings",
+            ])
+        },
+    },
+    Step {
+        name: "purity",
+        why: "the protocol crates depend on nothing that does I/O: time and the network are arguments there",
+        needs: &[],
+        run: purity,
+    },
+    Step {
+        name: "deny",
+        why: "cargo deny: licences, known vulnerabilities, sources of every dependency (deny.toml)",
+        needs: &[],
+        run: deny,
+    },
+    Step {
+        name: "typos",
+        why: "spelling, in code and in prose (typos.toml)",
+        needs: &[],
+        run: typos,
+    },
+    Step {
+        name: "unit",
+        why: "unit and in-process tests of every crate, with a clock that is an argument: seconds, no network",
+        needs: &[],
+        run: || cargo(&["test", "--workspace"]),
+    },
+    Step {
+        name: "npm",
+        why: "npm ci in tests/js: the CometD clients 9.0.0 and 3.1.14 as they are published, at locked versions",
+        needs: &[],
+        run: npm,
+    },
+    Step {
+        name: "release",
+        why: "cargo build --release -p halley: from here on the tests run what would be shipped",
+        needs: &[],
+        run: || cargo(&["build", "--release", "-p", "halley"]),
+    },
+    Step {
+        name: "stock-clients",
+        why: "unmodified CometD clients over WebSocket and long-polling: each event once, in order, to its user only",
+        needs: &["npm", "release"],
+        run: || e2e("stock_clients"),
+    },
+    Step {
+        name: "nothing-lost",
+        why: "kill -9, cut networks, sleeping clients, with the acknowledge extension: exactly once, same session",
+        needs: &["npm", "release"],
+        run: || e2e("nothing_lost"),
+    },
+    Step {
+        name: "plain-clients",
+        why: "the same without the extension: at least once, in order, same session; prints what came twice",
+        needs: &["npm", "release"],
+        run: || e2e("plain_clients"),
+    },
+    Step {
+        name: "slow-client",
+        why: "a subscriber that stops reading: bounded memory, nobody else delayed, nothing lost",
+        needs: &["release"],
+        run: || e2e("slow_client"),
+    },
+];
+
+/// What `--only` accepts.
+pub(crate) fn names() -> impl Into<clap::builder::ValueParser> {
+    clap::builder::PossibleValuesParser::new(ALL.iter().map(|step| step.name))
+}
+
+/// All of them, in their order.
+pub(crate) fn every_name() -> Vec<String> {
+    ALL.iter().map(|step| step.name.to_owned()).collect()
+}
+
+/// The crates that may not do I/O, and what would give them away.
+fn purity() -> Outcome {
+    const PURE: [&str; 2] = ["bayeux", "routing"];
+    const IMPURE: [&str; 4] = ["tokio", "hyper", "mio", "socket2"];
+    for name in PURE {
+        let arguments = ["tree", "--package", name, "--edges", "normal", "--prefix", "none"];
+        let tree = match output(Command::new("cargo").args(arguments)) {
+            Ok(tree) => tree,
+            Err(reason) => return Outcome::Failed(reason),
+        };
+        let crates = tree.lines().filter_map(|line| line.split(' ').next());
+        if let Some(found) = crates.into_iter().find(|found| IMPURE.contains(found)) {
+            return Outcome::Failed(format!("{name} depends on {found}"));
+        }
+        say::line(format_args!("{name}: none of {}", IMPURE.join(", ")));
+    }
+    Outcome::Passed
+}
+
+/// Without a network everything but the advisories, which are a database on the network.
+fn deny() -> Outcome {
+    if !is_there("cargo-deny") {
+        return Outcome::Skipped("not installed; `cargo install --locked cargo-deny` installs it".to_owned());
+    }
+    if cargo(&["deny", "fetch", "db"]) == Outcome::Passed {
+        return cargo(&["deny", "check"]);
+    }
+    say::line("the advisory database cannot be fetched: going on without it");
+    cargo(&["deny", "check", "bans", "licenses", "sources"])
+}
+
+fn typos() -> Outcome {
+    if !is_there("typos") {
+        return Outcome::Skipped("not installed; `cargo install --locked typos-cli` installs it".to_owned());
+    }
+    succeed(Command::new("typos").current_dir(root()))
+}
+
+/// Installs Node where that is allowed, then the locked packages.
+fn npm() -> Outcome {
+    let is_installed = is_there("node") && is_there("npm");
+    if !is_installed && let Err(reason) = install_node() {
+        return Outcome::Skipped(reason);
+    }
+    let folder = root().join("tests/js");
+    if is_up_to_date(&folder) {
+        say::line("node_modules is what package-lock.json asks for");
+        return Outcome::Passed;
+    }
+    let npm = Command::new("npm")
+        .arg("ci")
+        .current_dir(&folder)
+        .stdin(Stdio::null())
+        .output();
+    let npm = match npm {
+        Ok(npm) => npm,
+        Err(error) => return Outcome::Failed(format!("npm does not start: {error}")),
+    };
+    let said = String::from_utf8_lossy(&npm.stderr);
+    say::line(said.trim_end());
+    if npm.status.success() {
+        Outcome::Passed
+    } else if is_network_trouble(&said) {
+        Outcome::Skipped("npm cannot reach its registry".to_owned())
+    } else {
+        Outcome::Failed(format!("npm ci: {}", npm.status))
+    }
+}
+
+/// npm keeps a copy of the lock file in what it installed.
+fn is_up_to_date(folder: &Path) -> bool {
+    let modified = |file: &str| {
+        folder
+            .join(file)
+            .metadata()
+            .and_then(|metadata| metadata.modified())
+            .ok()
+    };
+    match (
+        modified("node_modules/.package-lock.json"),
+        modified("package-lock.json"),
+    ) {
+        (Some(installed), Some(locked)) => installed >= locked,
+        (None, _) | (_, None) => false,
+    }
+}
+
+fn is_network_trouble(npm_said: &str) -> bool {
+    [
+        "ENOTFOUND",
+        "EAI_AGAIN",
+        "ECONNREFUSED",
+        "ECONNRESET",
+        "ETIMEDOUT",
+        "ENETUNREACH",
+        "EHOSTUNREACH",
+    ]
+    .iter()
+    .any(|code| npm_said.contains(code))
+}
+
+/// Installs Node and npm on Debian when root asks; an error says why not.
+fn install_node() -> Result<(), String> {
+    const BY_HAND: &str = "node and npm are missing; install Node 18 or newer";
+    let user = output(Command::new("id").arg("-u")).unwrap_or_default();
+    if user.trim() != "0" || !is_there("apt-get") {
+        return Err(BY_HAND.to_owned());
+    }
+    say::line("node or npm is missing: apt-get install -y --no-install-recommends nodejs npm");
+    let install = ["install", "-y", "--no-install-recommends", "nodejs", "npm"];
+    match succeed(Command::new("apt-get").args(install)) {
+        Outcome::Passed => Ok(()),
+        Outcome::Failed(_) | Outcome::Skipped(_) => Err(format!("{BY_HAND} (apt-get could not)")),
+    }
+}
+
+/// One file of end-to-end tests against the release binary. They mostly wait, so four at a time.
+fn e2e(test: &str) -> Outcome {
+    let arguments = ["test", "-p", "halley-tests", "--features", "e2e", "--test", test];
+    cargo(&[&arguments[..], &["--", "--show-output", "--test-threads", "4"]].concat())
+}
+
+fn cargo(arguments: &[&str]) -> Outcome {
+    succeed(Command::new("cargo").args(arguments).current_dir(root()))
+}
+
+/// Says the command, runs it, and lets it write to the terminal.
+fn succeed(command: &mut Command) -> Outcome {
+    let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
+    let words = format!("{} {}", command.get_program().to_string_lossy(), words.join(" "));
+    say::line(format_args!("$ {words}"));
+    match command.stdin(Stdio::null()).status() {
+        Ok(status) if status.success() => Outcome::Passed,
+        Ok(status) => Outcome::Failed(format!("`{words}`: {status}")),
+        Err(error) => Outcome::Failed(format!("`{words}` does not start: {error}")),
+    }
+}
+
+/// What a command writes, or why there is nothing.
+fn output(command: &mut Command) -> Result<String, String> {
+    let output = command
+        .current_dir(root())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(format!(
+            "{}: {}",
+            command.get_program().to_string_lossy(),
+            output.status
+        ));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Whether a program can be started at all.
+fn is_there(program: &str) -> bool {
+    let mut command = Command::new(program);
+    command
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// The workspace, wherever this was called from.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask is a folder of the workspace")
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_step_needs_stands_above_it() {
+        for (place, step) in ALL.iter().enumerate() {
+            for need in step.needs {
+                assert!(
+                    ALL[..place].iter().any(|above| above.name == *need),
+                    "{} needs {need}",
+                    step.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_broken_lock_file_is_not_taken_for_a_missing_network() {
+        assert!(is_network_trouble("npm error code EAI_AGAIN"));
+        assert!(!is_network_trouble(
+            "npm error code EUSAGE: package.json and package-lock.json are not in sync"
+        ));
+    }
+}
