@@ -1,5 +1,8 @@
 //! The one task of a client: it gives the session its time, its calls and its network.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::time::{Duration, Instant};
