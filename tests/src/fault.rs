@@ -39,6 +39,8 @@ pub struct Outcome {
     /// All that the client told.
     pub seen: Seen,
     what: String,
+    /// Kept until the expectations are met: they print their logs when a test fails.
+    _logs: (Node, Broker),
 }
 
 impl Fault {
@@ -68,14 +70,23 @@ impl Fault {
         }
     }
 
+    /// Strikes once, and waits until the client receives again.
     async fn strike(self, broker: &mut Broker, proxy: &Proxy, client: &Node) {
         let interruptions = client.seen().interruptions;
         match self {
             Fault::Kill => {
                 broker.kill9().await;
                 broker.restart().await;
+                client
+                    .until("its noticing", |seen| seen.interruptions > interruptions)
+                    .await;
             }
-            Fault::Reset => proxy.reset(),
+            Fault::Reset => {
+                let connections = proxy.connections();
+                proxy.reset();
+                // Not an interruption each time: between two connects a client opens the next connection unasked.
+                proxy.until_connections(connections + 1).await;
+            }
             Fault::BlackHole => {
                 proxy.black_hole();
                 client
@@ -88,18 +99,14 @@ impl Fault {
                 proxy.black_hole();
                 sleep(Duration::from_millis(500)).await;
                 proxy.heal();
-                return;
             }
             // Whether it finds its connection broken when it wakes is the broker's and the network's choice.
-            Fault::Sleep => {
-                client.sleep(Duration::from_secs(4)).await;
-                client.until("a connection", |seen| seen.connected).await;
-                return;
-            }
+            Fault::Sleep => client.sleep(Duration::from_secs(4)).await,
         }
+        let received = client.seen().messages.len();
         client
-            .until("its reconnect", |seen| {
-                seen.interruptions > interruptions && seen.connected
+            .until("the next event", |seen| {
+                seen.connected && seen.messages.len() > received
             })
             .await;
     }
@@ -139,11 +146,18 @@ impl Fault {
             .await;
         let report = Ledger::new(publisher.numbers(), seen.numbers()).report();
         let what = format!("{self:?} x {}, {acknowledging} {}", self.times(), client.name());
+        let retries = publisher.retries();
         say(format_args!(
-            "{what}: {report}; {} publishes sent again",
-            publisher.retries()
+            "{what}: {report}; {} interruptions, {retries} publishes sent again",
+            seen.interruptions
         ));
-        Some(Outcome { report, seen, what })
+        let logs = (client, broker);
+        Some(Outcome {
+            report,
+            seen,
+            what,
+            _logs: logs,
+        })
     }
 }
 

@@ -3,12 +3,17 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+/// How long a client may take to connect.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A TCP proxy that a test can break and heal. Dropping it closes everything.
 pub struct Proxy {
@@ -71,6 +76,23 @@ impl Proxy {
     /// Connections accepted so far.
     pub fn connections(&self) -> u64 {
         self.counts.connections.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many connections have been accepted.
+    ///
+    /// # Panics
+    ///
+    /// If that does not happen in time.
+    pub async fn until_connections(&self, count: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.connections() < count {
+            assert!(
+                Instant::now() < deadline,
+                "{} connections, not {count}, in {PATIENCE:?}",
+                self.connections()
+            );
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Bytes forwarded so far, both ways together.
@@ -180,7 +202,6 @@ fn reset(stream: &TcpStream) {
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind;
-    use std::time::Duration;
 
     use tokio::time::timeout;
 
