@@ -22,6 +22,8 @@ const CALM: Duration = Duration::from_millis(300);
 pub enum Fault {
     /// The broker gets `kill -9` and starts again on the same data.
     Kill,
+    /// The broker is told to leave, as a deploy does, and the next one starts on the same data.
+    Deploy,
     /// Every connection is reset.
     Reset,
     /// Nothing passes until the client gives up; what was in flight then never arrives.
@@ -48,13 +50,14 @@ impl Fault {
     fn times(self) -> u32 {
         match self {
             Fault::Kill | Fault::Reset => 10,
+            Fault::Deploy => 2,
             Fault::BlackHole | Fault::Stall | Fault::Sleep => 3,
         }
     }
 
     fn settings(self) -> Settings {
         match self {
-            Fault::Kill | Fault::Reset => Settings {
+            Fault::Kill | Fault::Deploy | Fault::Reset => Settings {
                 timeout: "5s",
                 ..Settings::default()
             },
@@ -80,6 +83,11 @@ impl Fault {
                 client
                     .until("its noticing", |seen| seen.interruptions > interruptions)
                     .await;
+            }
+            Fault::Deploy => {
+                let status = broker.terminate().await;
+                assert!(status.success(), "told to leave, the broker ended with {status}");
+                broker.restart().await;
             }
             Fault::Reset => {
                 let connections = proxy.connections();

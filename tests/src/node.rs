@@ -301,13 +301,13 @@ impl Node {
         }
     }
 
-    /// Waits until `count` different numbers have arrived, and then a moment longer for what should not come.
+    /// Waits until `count` different numbers have arrived, or until `patience` is over: a [`Ledger`](crate::Ledger)
+    /// then says which are missing. Waits a moment longer for what should not come.
     pub async fn until_received(&self, patience: Duration, count: usize) -> Seen {
-        let what = format!("{count} events");
-        self.until_within(patience, &what, |seen| {
-            seen.messages.len() >= count && seen.distinct() >= count
-        })
-        .await;
+        let mut seen = self.seen.clone();
+        let all_there =
+            |seen: &Seen| seen.ended || (seen.messages.len() >= count && seen.distinct() >= count);
+        let _ = timeout(patience, seen.wait_for(all_there)).await;
         // A duplicate or a stranger would follow on the heels of the last one.
         tokio::time::sleep(Duration::from_millis(200)).await;
         self.seen()

@@ -19,6 +19,11 @@ macro_rules! with_each_client {
             }
 
             #[tokio::test]
+            async fn the_broker_is_replaced() {
+                check(Fault::Deploy).await;
+            }
+
+            #[tokio::test]
             async fn connections_are_reset() {
                 check(Fault::Reset).await;
             }

@@ -1,0 +1,184 @@
+//! A log under test, and short words for what the tests do with it.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bayeux::{ChannelName, ChannelPattern, Delivery, Offset};
+use halley::event::{Audience, Event, UserId};
+use halley::log::{self, EventLog, Followed, Interest, Kind, Limit, LogError, Opened, Page, Position, SessionStore, Settings};
+use serde_json::value::RawValue;
+use tempfile::TempDir;
+
+/// Where a test finds a log of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It is gone with its handle.
+    Nowhere,
+    /// In a folder of the test's own.
+    Folder,
+}
+
+impl Place {
+    fn of(kind: &Kind) -> Self {
+        match kind.scheme {
+            "memory" => Self::Nowhere,
+            "file" => Self::Folder,
+            other => panic!("say here where a test finds a log of the kind {other:?}"),
+        }
+    }
+}
+
+pub struct It {
+    pub settings: Settings,
+    kind: &'static Kind,
+    folder: TempDir,
+    opened: Option<Opened>,
+}
+
+/// One empty log of every kind.
+pub fn every_kind() -> impl Iterator<Item = It> {
+    log::ALL.iter().map(|kind| It::open(kind, settings()))
+}
+
+/// One empty log of every kind, set up in another way.
+pub fn every_kind_with(change: impl Fn(&mut Settings)) -> impl Iterator<Item = It> {
+    log::ALL.iter().map(move |kind| {
+        let mut settings = settings();
+        change(&mut settings);
+        It::open(kind, settings)
+    })
+}
+
+/// One empty log of every kind that survives a restart: the others promise nothing about one.
+pub fn every_durable_kind() -> impl Iterator<Item = It> {
+    every_kind().filter(|it| Place::of(it.kind) != Place::Nowhere)
+}
+
+/// A `file:` log in a folder.
+pub fn file(settings: Settings) -> It {
+    let kind = log::ALL.iter().find(|kind| kind.scheme == "file").expect("there is a file: log");
+    It::open(kind, settings)
+}
+
+pub fn settings() -> Settings {
+    Settings {
+        retention: Duration::from_secs(24 * 3600),
+        retention_bytes: 1 << 30,
+        dedup_window: Duration::from_secs(900),
+        min_free_bytes: 0,
+    }
+}
+
+impl It {
+    fn open(kind: &'static Kind, settings: Settings) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let mut it = Self { settings, kind, folder, opened: None };
+        it.opened = Some(it.try_open().expect("an empty log opens"));
+        it
+    }
+
+    /// Opens the log again, whether it is open or not.
+    pub fn try_open(&self) -> Result<Opened, LogError> {
+        let place = match Place::of(self.kind) {
+            Place::Nowhere => String::new(),
+            Place::Folder => self.path().display().to_string(),
+        };
+        (self.kind.open)(&place, &self.settings)
+    }
+
+    pub fn restart(&mut self) {
+        self.opened = None;
+        self.opened = Some(self.try_open().expect("the log opens again"));
+    }
+
+    pub fn close(&mut self) {
+        self.opened = None;
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn log(&self) -> &Arc<dyn EventLog> {
+        &self.opened.as_ref().expect("the log is open").log
+    }
+
+    pub fn sessions(&self) -> &Arc<dyn SessionStore> {
+        &self.opened.as_ref().expect("the log is open").sessions
+    }
+
+    pub async fn append(&self, events: impl IntoIterator<Item = Event>) -> Vec<u64> {
+        self.positions(events).await.into_iter().map(|position| position.offset.0).collect()
+    }
+
+    pub async fn positions(&self, events: impl IntoIterator<Item = Event>) -> Vec<Position> {
+        self.log().append(events.into_iter().collect()).await.expect("the log takes events")
+    }
+
+    /// Reads everything after an offset, as the given user.
+    pub async fn read(&self, who: Interest, after: u64) -> Page {
+        self.page(who, after, 1_000_000).await
+    }
+
+    pub async fn page(&self, who: Interest, after: u64, events: usize) -> Page {
+        let limit = Limit { events, bytes: usize::MAX };
+        self.log().read(&who, Offset(after), limit).await.expect("the log can be read")
+    }
+
+    pub fn bounds(&self) -> (u64, u64) {
+        let bounds = self.log().bounds();
+        (bounds.first.0, bounds.last.0)
+    }
+}
+
+impl Drop for It {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = writeln!(std::io::stderr(), "with the log {}:", self.kind.scheme);
+        }
+    }
+}
+
+pub fn everyone(channel: &str, data: &str) -> Event {
+    event(Audience::Everyone, channel, data)
+}
+
+pub fn to(user: &str, channel: &str, data: &str) -> Event {
+    event(Audience::User(UserId(user.into())), channel, data)
+}
+
+pub fn event(audience: Audience, channel: &str, data: &str) -> Event {
+    let data = RawValue::from_string(data.to_owned()).expect("test data is JSON");
+    Event { audience, channel: ChannelName::parse(channel).expect("a channel"), data, id: None }
+}
+
+pub fn with_id(id: &str, mut event: Event) -> Event {
+    event.id = Some(id.into());
+    event
+}
+
+pub fn anybody(patterns: &[&str]) -> Interest {
+    let patterns = patterns.iter().map(|text| ChannelPattern::parse(text).expect("a pattern"));
+    Interest { user: None, patterns: patterns.collect() }
+}
+
+pub fn user(name: &str, patterns: &[&str]) -> Interest {
+    Interest { user: Some(UserId(name.into())), ..anybody(patterns) }
+}
+
+pub fn offsets(events: &[Arc<Delivery>]) -> Vec<u64> {
+    events.iter().map(|event| event.offset().0).collect()
+}
+
+/// The offsets of the next `count` events of a stream.
+pub async fn next(followed: &mut Followed, count: usize) -> Vec<u64> {
+    let mut seen = Vec::new();
+    while seen.len() < count {
+        let wait = tokio::time::timeout(Duration::from_secs(10), followed.batches.recv());
+        let batch = wait.await.expect("an event within ten seconds").expect("the stream goes on");
+        seen.extend(batch.iter().map(|event| event.delivery.offset().0));
+    }
+    seen
+}
