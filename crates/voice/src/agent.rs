@@ -61,6 +61,11 @@ pub fn device_id(number: &str) -> String {
     format!("00000000-0000-4000-8000-{number:0>12}")
 }
 
+/// Whether a number can be an agent's: digits that fit the last group of a [`device_id`].
+pub(crate) fn is_extension(number: &str) -> bool {
+    (1..=12).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
