@@ -137,7 +137,14 @@ impl Broker {
             .append(true)
             .open(self.log_path())
             .expect("the log file");
-        let child = Command::new(binary())
+        let mut command = Command::new(binary());
+        // The broker reads settings from such variables: those of whoever runs the tests are not meant.
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"HALLEY_"))
+        {
+            command.env_remove(name);
+        }
+        let child = command
             .args(["serve", "--config"])
             .arg(self.folder.path().join("halley.toml"))
             .current_dir(self.folder.path())

@@ -5,19 +5,33 @@ use std::time::Duration;
 use bayeux::Offset;
 use halley::log::{LogError, Position};
 
-use crate::it::{anybody, every_durable_kind, every_kind, every_kind_with, everyone, file, offsets, settings, to, user, with_id};
+use crate::it::{
+    anybody, every_durable_kind, every_kind, every_kind_with, everyone, file, offsets, settings, to, user,
+    with_id,
+};
 
-const NEW: fn(u64) -> Position = |offset| Position { offset: Offset(offset), duplicate: false };
-const AGAIN: fn(u64) -> Position = |offset| Position { offset: Offset(offset), duplicate: true };
+const NEW: fn(u64) -> Position = |offset| Position {
+    offset: Offset(offset),
+    duplicate: false,
+};
+const AGAIN: fn(u64) -> Position = |offset| Position {
+    offset: Offset(offset),
+    duplicate: true,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_appended_event_is_read_back_byte_for_byte() {
     for it in every_kind() {
         let data = r#"{ "n":1e400,"s":"\u0000\ud83d\ude00 é","deep":[[[{}]]] }"#;
-        it.append([everyone("/v2/calls", data), to("15000", "/v2/me/calls", data)]).await;
+        it.append([everyone("/v2/calls", data), to("15000", "/v2/me/calls", data)])
+            .await;
         let page = it.read(user("15000", &["/**"]), 0).await;
-        let frames = page.events.iter().map(|event| String::from_utf8_lossy(event.frame()).into_owned());
-        let expected = ["/v2/calls", "/v2/me/calls"].map(|name| format!(r#"[{{"channel":"{name}","data":{data}}}]"#));
+        let frames = page
+            .events
+            .iter()
+            .map(|event| String::from_utf8_lossy(event.frame()).into_owned());
+        let expected =
+            ["/v2/calls", "/v2/me/calls"].map(|name| format!(r#"[{{"channel":"{name}","data":{data}}}]"#));
         assert_eq!(frames.collect::<Vec<_>>(), expected);
         let channels = page.events.iter().map(|event| event.channel().as_str());
         assert_eq!(channels.collect::<Vec<_>>(), ["/v2/calls", "/v2/me/calls"]);
@@ -69,11 +83,20 @@ async fn an_append_that_nobody_waits_for_is_stored_all_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_publishers_at_once_get_each_offset_once() {
     for it in every_kind() {
-        let calls = (0..200).map(|n| tokio::spawn(it.log().append(vec![everyone("/a", "1"), to("u", &format!("/{n}"), "2")])));
+        let calls = (0..200).map(|n| {
+            tokio::spawn(
+                it.log()
+                    .append(vec![everyone("/a", "1"), to("u", &format!("/{n}"), "2")]),
+            )
+        });
         let mut seen = Vec::new();
         for call in calls.collect::<Vec<_>>() {
             let positions = call.await.expect("no panic").expect("stored");
-            assert_eq!(positions[1].offset, positions[0].offset.next(), "the events of one call stay together");
+            assert_eq!(
+                positions[1].offset,
+                positions[0].offset.next(),
+                "the events of one call stay together"
+            );
             seen.extend(positions.iter().map(|position| position.offset.0));
         }
         seen.sort_unstable();
@@ -99,7 +122,10 @@ async fn a_repeated_id_is_answered_with_the_first_position() {
         let event = || with_id("k", everyone("/a", "1"));
         assert_eq!(it.positions([event()]).await, [NEW(2)]);
         assert_eq!(it.positions([event()]).await, [AGAIN(2)]);
-        assert_eq!(it.positions([everyone("/a", "2"), event()]).await, [NEW(3), AGAIN(2)]);
+        assert_eq!(
+            it.positions([everyone("/a", "2"), event()]).await,
+            [NEW(3), AGAIN(2)]
+        );
         assert_eq!(offsets(&it.read(anybody(&["/a"]), 0).await.events), [1, 2, 3]);
     }
 }
@@ -108,7 +134,10 @@ async fn a_repeated_id_is_answered_with_the_first_position() {
 async fn an_id_is_repeated_whoever_the_event_is_for() {
     for it in every_kind() {
         assert_eq!(it.positions([with_id("k", to("u", "/a", "1"))]).await, [NEW(1)]);
-        assert_eq!(it.positions([with_id("k", everyone("/b", "1"))]).await, [AGAIN(1)]);
+        assert_eq!(
+            it.positions([with_id("k", everyone("/b", "1"))]).await,
+            [AGAIN(1)]
+        );
     }
 }
 
@@ -116,14 +145,19 @@ async fn an_id_is_repeated_whoever_the_event_is_for() {
 async fn a_repeated_id_is_found_inside_one_call() {
     for it in every_kind() {
         let event = |id| with_id(id, everyone("/a", "1"));
-        assert_eq!(it.positions([event("x"), event("y"), event("x")]).await, [NEW(1), NEW(2), AGAIN(1)]);
+        assert_eq!(
+            it.positions([event("x"), event("y"), event("x")]).await,
+            [NEW(1), NEW(2), AGAIN(1)]
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_id_is_found_in_calls_that_are_stored_together() {
     for it in every_kind() {
-        let calls = (0..50).map(|_| it.log().append(vec![with_id("k", everyone("/a", "1"))])).collect::<Vec<_>>();
+        let calls = (0..50)
+            .map(|_| it.log().append(vec![with_id("k", everyone("/a", "1"))]))
+            .collect::<Vec<_>>();
         for (n, call) in calls.into_iter().enumerate() {
             let expected = if n == 0 { NEW(1) } else { AGAIN(1) };
             assert_eq!(call.await.expect("stored"), [expected]);
@@ -134,9 +168,13 @@ async fn a_repeated_id_is_found_in_calls_that_are_stored_together() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_id_is_answered_with_the_first_position_also_after_a_restart() {
     for mut it in every_durable_kind() {
-        it.append([everyone("/a", "0"), with_id("k", everyone("/a", "1"))]).await;
+        it.append([everyone("/a", "0"), with_id("k", everyone("/a", "1"))])
+            .await;
         it.restart();
-        assert_eq!(it.positions([with_id("k", everyone("/a", "1"))]).await, [AGAIN(2)]);
+        assert_eq!(
+            it.positions([with_id("k", everyone("/a", "1"))]).await,
+            [AGAIN(2)]
+        );
     }
 }
 
@@ -144,14 +182,21 @@ async fn a_repeated_id_is_answered_with_the_first_position_also_after_a_restart(
 async fn a_repeated_id_is_stored_again_after_the_window() {
     let window = Duration::from_millis(600);
     for it in every_kind_with(|settings| settings.dedup_window = window) {
-        let event = |id| with_id(id, everyone("/a", "1"));
+        let event = |id: &str| with_id(id, everyone("/a", "1"));
         it.positions([event("k")]).await;
         // Ids come and go meanwhile, as they do in a broker at work.
         for n in 0..4 {
             tokio::time::sleep(window / 5).await;
             it.positions([event(&n.to_string())]).await;
-            it.log().retain(std::time::SystemTime::now()).await.expect("retains");
-            assert_eq!(it.positions([event("k")]).await, [AGAIN(1)], "never earlier than the window");
+            it.log()
+                .retain(std::time::SystemTime::now())
+                .await
+                .expect("retains");
+            assert_eq!(
+                it.positions([event("k")]).await,
+                [AGAIN(1)],
+                "never earlier than the window"
+            );
         }
         tokio::time::sleep(window).await;
         assert_eq!(it.positions([event("k")]).await, [NEW(6)]);
@@ -178,18 +223,32 @@ async fn another_log_has_another_epoch() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_process_is_told_that_the_log_is_in_use() {
     let it = file(settings());
-    let Err(error) = it.try_open() else { panic!("opened twice") };
-    assert!(error.to_string().contains("another process has it open"), "{error}");
+    let Err(error) = it.try_open() else {
+        panic!("opened twice")
+    };
+    assert!(
+        error.to_string().contains("another process has it open"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_is_too_long_is_refused_and_harms_nothing() {
     let it = file(settings());
     let long = "x".repeat(70_000);
-    for event in [to(&long, "/a", "1"), everyone(&format!("/{long}"), "1"), with_id(&long, everyone("/a", "1"))] {
+    for event in [
+        to(&long, "/a", "1"),
+        everyone(&format!("/{long}"), "1"),
+        with_id(&long, everyone("/a", "1")),
+    ] {
         let refused = it.log().append(vec![event]).await;
         assert!(matches!(refused, Err(LogError::Unusable(_))), "{refused:?}");
     }
-    assert!(it.read(user(&long, &["/a", &format!("/{long}/*")]), 0).await.events.is_empty());
+    assert!(
+        it.read(user(&long, &["/a", &format!("/{long}/*")]), 0)
+            .await
+            .events
+            .is_empty()
+    );
     assert_eq!(it.append([everyone("/a", "1")]).await, [1]);
 }

@@ -14,7 +14,8 @@ async fn the_follower_gets_every_event_in_order_and_once() {
         let mut followed = it.log().follow();
         assert_eq!(followed.after, Offset(1));
         for n in 0..100 {
-            it.append([everyone("/a", "2"), to("u", &format!("/{n}"), "3")]).await;
+            it.append([everyone("/a", "2"), to("u", &format!("/{n}"), "3")])
+                .await;
             next(&mut followed, 2).await;
         }
         it.append([everyone("/a", "4")]).await;
@@ -31,7 +32,10 @@ async fn the_follower_hears_whom_an_event_is_for() {
         it.append([event]).await;
         let batch = followed.batches.recv().await.unwrap();
         assert_eq!(batch[0].audience, audience);
-        assert_eq!(batch[0].delivery.message(), br#"{"channel":"/v2/me/calls","data":{"a":1}}"#);
+        assert_eq!(
+            batch[0].delivery.message(),
+            br#"{"channel":"/v2/me/calls","data":{"a":1}}"#
+        );
     }
 }
 
@@ -54,14 +58,20 @@ async fn following_and_reading_meet_without_gap_or_overlap() {
         let log = it.log().clone();
         let publisher = tokio::spawn(async move {
             for _ in 0..300 {
-                log.append(vec![everyone("/a", "1"), everyone("/a", "2")]).await.unwrap();
+                log.append(vec![everyone("/a", "1"), everyone("/a", "2")])
+                    .await
+                    .unwrap();
             }
         });
         for _ in 0..10 {
             let mut followed = it.log().follow();
             let mut seen = offsets(&it.read(anybody(&["/a"]), 0).await.events);
             seen.retain(|offset| *offset <= followed.after.0);
-            let rest = if followed.after.0 < 600 { next(&mut followed, 1).await } else { Vec::new() };
+            let rest = if followed.after.0 < 600 {
+                next(&mut followed, 1).await
+            } else {
+                Vec::new()
+            };
             seen.extend(rest);
             assert_eq!(seen, (1..=seen.len() as u64).collect::<Vec<_>>());
         }
@@ -93,7 +103,10 @@ async fn a_slow_follower_slows_publishers_down_and_loses_nothing() {
             }
         });
         tokio::time::sleep(Duration::from_millis(300)).await;
-        assert!(!publisher.is_finished(), "the follower takes nothing, so the writer waits");
+        assert!(
+            !publisher.is_finished(),
+            "the follower takes nothing, so the writer waits"
+        );
         assert!(it.bounds().1 < 50);
         assert_eq!(next(&mut followed, 200).await, (1..=200).collect::<Vec<_>>());
         publisher.await.unwrap();
@@ -112,7 +125,10 @@ async fn a_follower_that_was_replaced_or_dropped_holds_nobody_up() {
         });
         tokio::time::sleep(Duration::from_millis(100)).await;
         drop(it.log().follow());
-        tokio::time::timeout(Duration::from_secs(10), publisher).await.expect("publishing goes on").unwrap();
+        tokio::time::timeout(Duration::from_secs(10), publisher)
+            .await
+            .expect("publishing goes on")
+            .unwrap();
         drop(stuck);
     }
 }
@@ -121,7 +137,9 @@ async fn a_follower_that_was_replaced_or_dropped_holds_nobody_up() {
 async fn the_stream_ends_with_the_log_even_when_the_follower_is_slow() {
     for mut it in every_kind() {
         let mut followed = it.log().follow();
-        let calls = (0..100).map(|_| it.log().append(vec![everyone("/a", "1")])).collect::<Vec<_>>();
+        let calls = (0..100)
+            .map(|_| it.log().append(vec![everyone("/a", "1")]))
+            .collect::<Vec<_>>();
         tokio::time::sleep(Duration::from_millis(50)).await;
         it.close();
         for call in calls {
@@ -140,7 +158,9 @@ async fn a_page_never_shows_what_the_bounds_do_not() {
         let publisher = tokio::spawn(async move {
             let _done = done;
             for n in 0..300 {
-                log.append(vec![everyone(&format!("/a/{}", n % 5), "1")]).await.unwrap();
+                log.append(vec![everyone(&format!("/a/{}", n % 5), "1")])
+                    .await
+                    .unwrap();
             }
         });
         while running.strong_count() > 0 {

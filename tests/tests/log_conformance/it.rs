@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bayeux::{ChannelName, ChannelPattern, Delivery, Offset};
 use halley::event::{Audience, Event, UserId};
-use halley::log::{self, EventLog, Followed, Interest, Kind, Limit, LogError, Opened, Page, Position, SessionStore, Settings};
+use halley::log::{
+    self, EventLog, Followed, Interest, Kind, Limit, LogError, Opened, Page, Position, SessionStore, Settings,
+};
 use serde_json::value::RawValue;
 use tempfile::TempDir;
 
@@ -58,7 +60,10 @@ pub fn every_durable_kind() -> impl Iterator<Item = It> {
 
 /// A `file:` log in a folder.
 pub fn file(settings: Settings) -> It {
-    let kind = log::ALL.iter().find(|kind| kind.scheme == "file").expect("there is a file: log");
+    let kind = log::ALL
+        .iter()
+        .find(|kind| kind.scheme == "file")
+        .expect("there is a file: log");
     It::open(kind, settings)
 }
 
@@ -74,7 +79,12 @@ pub fn settings() -> Settings {
 impl It {
     fn open(kind: &'static Kind, settings: Settings) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the test");
-        let mut it = Self { settings, kind, folder, opened: None };
+        let mut it = Self {
+            settings,
+            kind,
+            folder,
+            opened: None,
+        };
         it.opened = Some(it.try_open().expect("an empty log opens"));
         it
     }
@@ -110,11 +120,18 @@ impl It {
     }
 
     pub async fn append(&self, events: impl IntoIterator<Item = Event>) -> Vec<u64> {
-        self.positions(events).await.into_iter().map(|position| position.offset.0).collect()
+        self.positions(events)
+            .await
+            .into_iter()
+            .map(|position| position.offset.0)
+            .collect()
     }
 
     pub async fn positions(&self, events: impl IntoIterator<Item = Event>) -> Vec<Position> {
-        self.log().append(events.into_iter().collect()).await.expect("the log takes events")
+        self.log()
+            .append(events.into_iter().collect())
+            .await
+            .expect("the log takes events")
     }
 
     /// Reads everything after an offset, as the given user.
@@ -123,8 +140,14 @@ impl It {
     }
 
     pub async fn page(&self, who: Interest, after: u64, events: usize) -> Page {
-        let limit = Limit { events, bytes: usize::MAX };
-        self.log().read(&who, Offset(after), limit).await.expect("the log can be read")
+        let limit = Limit {
+            events,
+            bytes: usize::MAX,
+        };
+        self.log()
+            .read(&who, Offset(after), limit)
+            .await
+            .expect("the log can be read")
     }
 
     pub fn bounds(&self) -> (u64, u64) {
@@ -151,7 +174,12 @@ pub fn to(user: &str, channel: &str, data: &str) -> Event {
 
 pub fn event(audience: Audience, channel: &str, data: &str) -> Event {
     let data = RawValue::from_string(data.to_owned()).expect("test data is JSON");
-    Event { audience, channel: ChannelName::parse(channel).expect("a channel"), data, id: None }
+    Event {
+        audience,
+        channel: ChannelName::parse(channel).expect("a channel"),
+        data,
+        id: None,
+    }
 }
 
 pub fn with_id(id: &str, mut event: Event) -> Event {
@@ -160,12 +188,20 @@ pub fn with_id(id: &str, mut event: Event) -> Event {
 }
 
 pub fn anybody(patterns: &[&str]) -> Interest {
-    let patterns = patterns.iter().map(|text| ChannelPattern::parse(text).expect("a pattern"));
-    Interest { user: None, patterns: patterns.collect() }
+    let patterns = patterns
+        .iter()
+        .map(|text| ChannelPattern::parse(text).expect("a pattern"));
+    Interest {
+        user: None,
+        patterns: patterns.collect(),
+    }
 }
 
 pub fn user(name: &str, patterns: &[&str]) -> Interest {
-    Interest { user: Some(UserId(name.into())), ..anybody(patterns) }
+    Interest {
+        user: Some(UserId(name.into())),
+        ..anybody(patterns)
+    }
 }
 
 pub fn offsets(events: &[Arc<Delivery>]) -> Vec<u64> {
@@ -177,7 +213,10 @@ pub async fn next(followed: &mut Followed, count: usize) -> Vec<u64> {
     let mut seen = Vec::new();
     while seen.len() < count {
         let wait = tokio::time::timeout(Duration::from_secs(10), followed.batches.recv());
-        let batch = wait.await.expect("an event within ten seconds").expect("the stream goes on");
+        let batch = wait
+            .await
+            .expect("an event within ten seconds")
+            .expect("the stream goes on");
         seen.extend(batch.iter().map(|event| event.delivery.offset().0));
     }
     seen

@@ -29,7 +29,10 @@ async fn retention_by_age_drops_what_is_older_and_nothing_else() {
         assert_eq!(it.bounds(), (1, 20));
         it.retain(SystemTime::now() + 25 * HOUR).await;
         assert_eq!(it.bounds(), (11, 20));
-        assert_eq!(offsets(&it.read(anybody(&["/a"]), 10).await.events), (11..=20).collect::<Vec<_>>());
+        assert_eq!(
+            offsets(&it.read(anybody(&["/a"]), 10).await.events),
+            (11..=20).collect::<Vec<_>>()
+        );
     }
 }
 
@@ -37,14 +40,22 @@ async fn retention_by_age_drops_what_is_older_and_nothing_else() {
 async fn retention_by_bytes_drops_the_oldest_until_the_rest_fits() {
     for it in every_kind_with(|settings| settings.retention_bytes = 64 * 1024) {
         for _ in 0..200 {
-            it.append([everyone("/a", &format!("\"{}\"", "x".repeat(1000)))]).await;
+            it.append([everyone("/a", &format!("\"{}\"", "x".repeat(1000)))])
+                .await;
         }
         it.retain(SystemTime::now()).await;
         let (first, last) = it.bounds();
         assert_eq!(last, 200);
-        assert!((137..=150).contains(&first), "about 64 KiB are left, not {}", last + 1 - first);
+        assert!(
+            (137..=150).contains(&first),
+            "about 64 KiB are left, not {}",
+            last + 1 - first
+        );
         assert!(it.log().size_bytes() <= 64 * 1024);
-        assert_eq!(offsets(&it.read(anybody(&["/a"]), first - 1).await.events), (first..=200).collect::<Vec<_>>());
+        assert_eq!(
+            offsets(&it.read(anybody(&["/a"]), first - 1).await.events),
+            (first..=200).collect::<Vec<_>>()
+        );
     }
 }
 
@@ -69,7 +80,10 @@ async fn reading_before_retention_says_what_is_left() {
         for (after, gap) in [(0, Some(11)), (9, Some(11)), (10, None), (15, None)] {
             let page = it.read(anybody(&["/a"]), after).await;
             assert_eq!(page.gap, gap.map(Offset), "after {after}");
-            assert_eq!(offsets(&page.events), (after.max(10) + 1..=20).collect::<Vec<_>>());
+            assert_eq!(
+                offsets(&page.events),
+                (after.max(10) + 1..=20).collect::<Vec<_>>()
+            );
         }
     }
 }
@@ -107,7 +121,10 @@ async fn a_clock_that_jumps_back_drops_nothing_and_keeps_the_order() {
         it.ten().await;
         it.retain(SystemTime::UNIX_EPOCH).await;
         assert_eq!(it.bounds(), (1, 30));
-        assert_eq!(offsets(&it.read(anybody(&["/a"]), 0).await.events), (1..=30).collect::<Vec<_>>());
+        assert_eq!(
+            offsets(&it.read(anybody(&["/a"]), 0).await.events),
+            (1..=30).collect::<Vec<_>>()
+        );
     }
 }
 
@@ -117,14 +134,19 @@ async fn a_read_that_runs_while_its_bucket_is_dropped_ends_well() {
         let log = it.log().clone();
         let publisher = tokio::spawn(async move {
             for _ in 0..100 {
-                log.append((0..10).map(|_| everyone("/a", "1")).collect()).await.unwrap();
+                log.append((0..10).map(|_| everyone("/a", "1")).collect())
+                    .await
+                    .unwrap();
                 log.retain(SystemTime::now()).await.unwrap();
             }
         });
         while !publisher.is_finished() {
             let page = it.read(anybody(&["/*"]), 0).await;
             let first = page.gap.map_or(1, |gap| gap.0);
-            assert_eq!(offsets(&page.events), (first..=page.through.0).collect::<Vec<_>>());
+            assert_eq!(
+                offsets(&page.events),
+                (first..=page.through.0).collect::<Vec<_>>()
+            );
         }
         publisher.await.unwrap();
     }

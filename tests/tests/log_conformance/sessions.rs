@@ -15,7 +15,10 @@ fn record(it: &It, id: &str, cursor: u64, seen: SystemTime) -> SessionRecord {
         browser: None,
         epoch: it.log().epoch().clone(),
         state: Snapshot {
-            subscriptions: vec![Subscription { pattern, began: Offset(3) }],
+            subscriptions: vec![Subscription {
+                pattern,
+                began: Offset(3),
+            }],
             cursor: Offset(cursor),
             extensions: vec!["ack".into()],
         },
@@ -29,15 +32,24 @@ fn at(seconds: u64) -> SystemTime {
 
 impl It {
     async fn get(&self, id: &str) -> Option<SessionRecord> {
-        self.sessions().get(&ClientId::new(id)).await.expect("the store can be read")
+        self.sessions()
+            .get(&ClientId::new(id))
+            .await
+            .expect("the store can be read")
     }
 
     async fn put(&self, id: &str, cursor: u64, seconds: u64) {
-        self.sessions().put(record(self, id, cursor, at(seconds))).await.expect("stored");
+        self.sessions()
+            .put(record(self, id, cursor, at(seconds)))
+            .await
+            .expect("stored");
     }
 
     async fn checkpoint(&self, id: &str, cursor: u64, seconds: u64) {
-        self.sessions().checkpoint(&ClientId::new(id), Offset(cursor), at(seconds)).await.expect("stored");
+        self.sessions()
+            .checkpoint(&ClientId::new(id), Offset(cursor), at(seconds))
+            .await
+            .expect("stored");
     }
 }
 
