@@ -32,20 +32,20 @@ impl Place {
     }
 }
 
-pub struct It {
-    pub settings: Settings,
+pub(crate) struct It {
+    pub(crate) settings: Settings,
     kind: &'static Kind,
     folder: TempDir,
     opened: Option<Opened>,
 }
 
 /// One empty log of every kind.
-pub fn every_kind() -> impl Iterator<Item = It> {
+pub(crate) fn every_kind() -> impl Iterator<Item = It> {
     log::ALL.iter().map(|kind| It::open(kind, settings()))
 }
 
 /// One empty log of every kind, set up in another way.
-pub fn every_kind_with(change: impl Fn(&mut Settings)) -> impl Iterator<Item = It> {
+pub(crate) fn every_kind_with(change: impl Fn(&mut Settings)) -> impl Iterator<Item = It> {
     log::ALL.iter().map(move |kind| {
         let mut settings = settings();
         change(&mut settings);
@@ -54,12 +54,12 @@ pub fn every_kind_with(change: impl Fn(&mut Settings)) -> impl Iterator<Item = I
 }
 
 /// One empty log of every kind that survives a restart: the others promise nothing about one.
-pub fn every_durable_kind() -> impl Iterator<Item = It> {
+pub(crate) fn every_durable_kind() -> impl Iterator<Item = It> {
     every_kind().filter(|it| Place::of(it.kind) != Place::Nowhere)
 }
 
 /// A `file:` log in a folder.
-pub fn file(settings: Settings) -> It {
+pub(crate) fn file(settings: Settings) -> It {
     let kind = log::ALL
         .iter()
         .find(|kind| kind.scheme == "file")
@@ -67,7 +67,7 @@ pub fn file(settings: Settings) -> It {
     It::open(kind, settings)
 }
 
-pub fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         retention: Duration::from_secs(24 * 3600),
         retention_bytes: 1 << 30,
@@ -90,7 +90,7 @@ impl It {
     }
 
     /// Opens the log again, whether it is open or not.
-    pub fn try_open(&self) -> Result<Opened, LogError> {
+    pub(crate) fn try_open(&self) -> Result<Opened, LogError> {
         let place = match Place::of(self.kind) {
             Place::Nowhere => String::new(),
             Place::Folder => self.path().display().to_string(),
@@ -98,28 +98,28 @@ impl It {
         (self.kind.open)(&place, &self.settings)
     }
 
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.opened = None;
         self.opened = Some(self.try_open().expect("the log opens again"));
     }
 
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.opened = None;
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn log(&self) -> &Arc<dyn EventLog> {
+    pub(crate) fn log(&self) -> &Arc<dyn EventLog> {
         &self.opened.as_ref().expect("the log is open").log
     }
 
-    pub fn sessions(&self) -> &Arc<dyn SessionStore> {
+    pub(crate) fn sessions(&self) -> &Arc<dyn SessionStore> {
         &self.opened.as_ref().expect("the log is open").sessions
     }
 
-    pub async fn append(&self, events: impl IntoIterator<Item = Event>) -> Vec<u64> {
+    pub(crate) async fn append(&self, events: impl IntoIterator<Item = Event>) -> Vec<u64> {
         self.positions(events)
             .await
             .into_iter()
@@ -127,7 +127,7 @@ impl It {
             .collect()
     }
 
-    pub async fn positions(&self, events: impl IntoIterator<Item = Event>) -> Vec<Position> {
+    pub(crate) async fn positions(&self, events: impl IntoIterator<Item = Event>) -> Vec<Position> {
         self.log()
             .append(events.into_iter().collect())
             .await
@@ -135,11 +135,11 @@ impl It {
     }
 
     /// Reads everything after an offset, as the given user.
-    pub async fn read(&self, who: Interest, after: u64) -> Page {
+    pub(crate) async fn read(&self, who: Interest, after: u64) -> Page {
         self.page(who, after, 1_000_000).await
     }
 
-    pub async fn page(&self, who: Interest, after: u64, events: usize) -> Page {
+    pub(crate) async fn page(&self, who: Interest, after: u64, events: usize) -> Page {
         let limit = Limit {
             events,
             bytes: usize::MAX,
@@ -150,7 +150,7 @@ impl It {
             .expect("the log can be read")
     }
 
-    pub fn bounds(&self) -> (u64, u64) {
+    pub(crate) fn bounds(&self) -> (u64, u64) {
         let bounds = self.log().bounds();
         (bounds.first.0, bounds.last.0)
     }
@@ -164,15 +164,15 @@ impl Drop for It {
     }
 }
 
-pub fn everyone(channel: &str, data: &str) -> Event {
+pub(crate) fn everyone(channel: &str, data: &str) -> Event {
     event(Audience::Everyone, channel, data)
 }
 
-pub fn to(user: &str, channel: &str, data: &str) -> Event {
+pub(crate) fn to(user: &str, channel: &str, data: &str) -> Event {
     event(Audience::User(UserId(user.into())), channel, data)
 }
 
-pub fn event(audience: Audience, channel: &str, data: &str) -> Event {
+pub(crate) fn event(audience: Audience, channel: &str, data: &str) -> Event {
     let data = RawValue::from_string(data.to_owned()).expect("test data is JSON");
     Event {
         audience,
@@ -182,12 +182,12 @@ pub fn event(audience: Audience, channel: &str, data: &str) -> Event {
     }
 }
 
-pub fn with_id(id: &str, mut event: Event) -> Event {
+pub(crate) fn with_id(id: &str, mut event: Event) -> Event {
     event.id = Some(id.into());
     event
 }
 
-pub fn anybody(patterns: &[&str]) -> Interest {
+pub(crate) fn anybody(patterns: &[&str]) -> Interest {
     let patterns = patterns
         .iter()
         .map(|text| ChannelPattern::parse(text).expect("a pattern"));
@@ -197,19 +197,19 @@ pub fn anybody(patterns: &[&str]) -> Interest {
     }
 }
 
-pub fn user(name: &str, patterns: &[&str]) -> Interest {
+pub(crate) fn user(name: &str, patterns: &[&str]) -> Interest {
     Interest {
         user: Some(UserId(name.into())),
         ..anybody(patterns)
     }
 }
 
-pub fn offsets(events: &[Arc<Delivery>]) -> Vec<u64> {
+pub(crate) fn offsets(events: &[Arc<Delivery>]) -> Vec<u64> {
     events.iter().map(|event| event.offset().0).collect()
 }
 
 /// The offsets of the next `count` events of a stream.
-pub async fn next(followed: &mut Followed, count: usize) -> Vec<u64> {
+pub(crate) async fn next(followed: &mut Followed, count: usize) -> Vec<u64> {
     let mut seen = Vec::new();
     while seen.len() < count {
         let wait = tokio::time::timeout(Duration::from_secs(10), followed.batches.recv());

@@ -8,7 +8,7 @@ use halley::log::SessionRecord;
 use crate::it::{It, every_durable_kind, every_kind, everyone};
 
 fn record(it: &It, id: &str, cursor: u64, seen: SystemTime) -> SessionRecord {
-    let pattern = ChannelPattern::parse("/v2/**").unwrap();
+    let pattern = ChannelPattern::parse("/v2/**").expect("a pattern");
     SessionRecord {
         client_id: ClientId::new(id),
         user: Some("15000".into()),

@@ -3,11 +3,13 @@
 //! Every published message is an event in one log and gets an offset, one total order. An offset belongs to an
 //! *epoch*: a log that was replaced starts another one, and an offset of the old one means nothing in it.
 //!
-//! Each kind is a file beside this one and a line in [`ALL`]; one conformance suite (`tests/tests/log_conformance.rs`)
-//! runs over every line.
+//! Each kind is a file beside this one and a line in [`ALL`]; one conformance suite (`tests/tests/log_conformance/`)
+//! runs over every line. What kinds share is here too: `retention` (when events go) and `tail` (following).
 
 mod file;
 mod memory;
+mod retention;
+mod tail;
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,8 +34,14 @@ pub struct Kind {
 
 /// Every kind of log. The order is the order of the help text.
 pub const ALL: &[Kind] = &[
-    Kind { scheme: "file", open: file::open },
-    Kind { scheme: "memory", open: memory::open },
+    Kind {
+        scheme: "file",
+        open: file::open,
+    },
+    Kind {
+        scheme: "memory",
+        open: memory::open,
+    },
 ];
 
 /// A log and the session store that lives and dies with it.
@@ -151,7 +159,12 @@ pub trait EventLog: Send + Sync {
     fn bounds(&self) -> Bounds;
 
     /// The events after `after` that the interest asks for, in order.
-    fn read(&self, interest: &Interest, after: Offset, limit: Limit) -> BoxFuture<'static, Result<Page, LogError>>;
+    fn read(
+        &self,
+        interest: &Interest,
+        after: Offset,
+        limit: Limit,
+    ) -> BoxFuture<'static, Result<Page, LogError>>;
 
     /// Every event that becomes durable after `bounds().last` of this call, in order, each once. There is one follower:
     /// a second call ends the first stream. When the follower is slow the writer waits, and so do publishers.
@@ -196,12 +209,17 @@ pub struct SessionRecord {
 
 /// Session records. Writes are durable when their future resolves, and keep the order in which they were *called*.
 pub trait SessionStore: Send + Sync {
-    /// Writes a whole record.
+    /// Writes a whole record, its cursor included: what was there under this client id is gone.
     fn put(&self, record: SessionRecord) -> BoxFuture<'static, Result<(), LogError>>;
 
     /// Moves only the cursor of a record that is there, and says that its session was alive at `seen`. A cursor never
     /// moves back. Nothing happens when there is no such record.
-    fn checkpoint(&self, client_id: &ClientId, cursor: Offset, seen: SystemTime) -> BoxFuture<'static, Result<(), LogError>>;
+    fn checkpoint(
+        &self,
+        client_id: &ClientId,
+        cursor: Offset,
+        seen: SystemTime,
+    ) -> BoxFuture<'static, Result<(), LogError>>;
 
     /// Reads a record with its newest cursor. Sees every write that was called before.
     fn get(&self, client_id: &ClientId) -> BoxFuture<'static, Result<Option<SessionRecord>, LogError>>;
@@ -209,7 +227,7 @@ pub trait SessionStore: Send + Sync {
     /// Forgets a record.
     fn remove(&self, client_id: &ClientId) -> BoxFuture<'static, Result<(), LogError>>;
 
-    /// Forgets every record that was last seen before `seen` and says how many.
+    /// Forgets every record that was last seen before `seen` and says how many. Whoever is seen while it runs stays.
     fn sweep(&self, seen: SystemTime) -> BoxFuture<'static, Result<usize, LogError>>;
 
     /// The number of records.
@@ -224,9 +242,28 @@ pub fn open(url: &str, settings: &Settings) -> Result<Opened, LogError> {
     let (scheme, place) = url.split_once(':').unwrap_or((url, ""));
     let Some(kind) = ALL.iter().find(|kind| kind.scheme == scheme) else {
         let known = ALL.iter().map(|kind| kind.scheme).collect::<Vec<_>>().join(":, ");
-        return Err(LogError::Unusable(format!("{url:?} is no log: it begins with one of {known}:").into()));
+        return Err(LogError::Unusable(
+            format!("{url:?} is no log: it begins with one of {known}:").into(),
+        ));
     };
     (kind.open)(place, settings)
+}
+
+fn random_epoch() -> Result<Epoch, LogError> {
+    let mut bytes = [0; 16];
+    fill_random(&mut bytes)?;
+    Ok(Epoch(format!("{:032x}", u128::from_be_bytes(bytes)).into()))
+}
+
+fn random_secret() -> Result<Bytes, LogError> {
+    let mut bytes = vec![0; 32];
+    fill_random(&mut bytes)?;
+    Ok(bytes.into())
+}
+
+fn fill_random(bytes: &mut [u8]) -> Result<(), LogError> {
+    getrandom::fill(bytes)
+        .map_err(|error| LogError::Unusable(format!("the system gives no randomness: {error}").into()))
 }
 
 impl fmt::Display for Epoch {

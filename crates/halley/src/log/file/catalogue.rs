@@ -1,0 +1,186 @@
+//! What the log knows of itself: its format, its identity, and which keyspaces are its buckets.
+//!
+//! | key | value |
+//! |---|---|
+//! | `format` | the version of everything here, u32 |
+//! | `epoch`, `secret` | made with the log, never changed |
+//! | `events`, `0`, first offset (u64) | when this bucket of events was begun, milliseconds |
+//! | `ids`, `0`, number (u64) | when this bucket of event ids was begun, milliseconds |
+//!
+//! An entry is written in the commit that puts something into its bucket for the first time, after the keyspace was
+//! made; and removed in a commit before the keyspace is deleted. So an entry without a keyspace is damage, and a
+//! keyspace without an entry is what a crash left behind.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use fjall::{Database, Keyspace, OwnedWriteBatch, PersistMode};
+
+use super::{keys, tuning, unusable};
+use crate::log::{Epoch, LogError, random_epoch, random_secret};
+
+/// The version that this code writes, and the newest that it reads.
+const FORMAT: u32 = 1;
+const NAME: &str = "log";
+
+/// A kind of bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Events,
+    Ids,
+}
+
+pub(super) struct Catalogue {
+    entries: Keyspace,
+    pub(super) epoch: Epoch,
+    pub(super) secret: Bytes,
+}
+
+/// A bucket as it was found.
+pub(super) struct Found {
+    pub(super) number: u64,
+    pub(super) created: SystemTime,
+    pub(super) keyspace: Keyspace,
+}
+
+impl Catalogue {
+    /// Reads the identity of the log, or gives it one if it is new.
+    pub(super) fn open(db: &Database) -> Result<Self, LogError> {
+        let is_new = db.keyspace_count() == 0;
+        let entries = db.keyspace(NAME, tuning::small).map_err(unusable)?;
+        let Some(format) = entries.get("format").map_err(unusable)? else {
+            let empty = is_new || (db.keyspace_count() == 1 && entries.is_empty().map_err(unusable)?);
+            return if empty {
+                Self::create(db, entries)
+            } else {
+                Err(damaged("it has no format version"))
+            };
+        };
+        match format[..].try_into().map(u32::from_be_bytes) {
+            Ok(FORMAT) => {}
+            Ok(newer) if newer > FORMAT => {
+                let text = format!(
+                    "the log has format {newer}, and this version knows {FORMAT}: a newer one wrote it"
+                );
+                return Err(LogError::Unusable(text.into()));
+            }
+            Ok(_) | Err(_) => return Err(damaged("its format version is none")),
+        }
+        let text = |key| -> Result<Bytes, LogError> {
+            let value = entries.get(key).map_err(unusable)?;
+            value
+                .map(Bytes::from)
+                .ok_or_else(|| damaged(&format!("it has no {key}")))
+        };
+        let epoch = String::from_utf8(text("epoch")?.into()).map_err(|_| damaged("its epoch is no text"))?;
+        let secret = text("secret")?;
+        Ok(Self {
+            entries,
+            epoch: Epoch(epoch.into()),
+            secret,
+        })
+    }
+
+    fn create(db: &Database, entries: Keyspace) -> Result<Self, LogError> {
+        let (epoch, secret) = (random_epoch()?, random_secret()?);
+        let mut batch = db.batch().durability(Some(PersistMode::SyncData));
+        batch.insert(&entries, "format", FORMAT.to_be_bytes());
+        batch.insert(&entries, "epoch", epoch.0.as_bytes());
+        batch.insert(&entries, "secret", secret.clone());
+        batch.commit().map_err(unusable)?;
+        Ok(Self {
+            entries,
+            epoch,
+            secret,
+        })
+    }
+
+    /// The buckets of one kind, oldest first. Deletes the keyspaces that a crash left behind.
+    pub(super) fn buckets(&self, db: &Database, kind: Kind) -> Result<Vec<Found>, LogError> {
+        let mut buckets = Vec::new();
+        for entry in self.entries.prefix(kind.prefix()) {
+            let (key, value) = entry.into_inner().map_err(unusable)?;
+            let (Some(number), Some(millis)) = (key.last_chunk().copied(), keys::number(&value)) else {
+                return Err(damaged("an entry of its catalogue is none"));
+            };
+            let number = u64::from_be_bytes(number);
+            let name = kind.keyspace(number);
+            if !db.keyspace_exists(&name) {
+                return Err(damaged(&format!("{name} is missing")));
+            }
+            let keyspace = db.keyspace(&name, || kind.options()).map_err(unusable)?;
+            buckets.push(Found {
+                number,
+                created: UNIX_EPOCH + Duration::from_millis(millis),
+                keyspace,
+            });
+        }
+        for name in db.list_keyspace_names() {
+            let is_known = buckets.iter().any(|bucket| *bucket.keyspace.name() == name);
+            if name.starts_with(kind.stem()) && !is_known {
+                tracing::info!(
+                    keyspace = &*name,
+                    "deleting a bucket that was never used, or no longer"
+                );
+                let keyspace = db.keyspace(&name, || kind.options()).map_err(unusable)?;
+                db.delete_keyspace(keyspace).map_err(unusable)?;
+            }
+        }
+        Ok(buckets)
+    }
+
+    /// Makes a keyspace and enters it.
+    pub(super) fn begin(
+        &self,
+        db: &Database,
+        batch: &mut OwnedWriteBatch,
+        kind: Kind,
+        number: u64,
+        created: SystemTime,
+    ) -> fjall::Result<Keyspace> {
+        let keyspace = db.keyspace(&kind.keyspace(number), || kind.options())?;
+        let millis = created.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+        batch.insert(&self.entries, kind.entry(number), millis.to_be_bytes());
+        Ok(keyspace)
+    }
+
+    /// Strikes out a bucket. Its keyspace may be deleted when this is committed.
+    pub(super) fn strike(&self, batch: &mut OwnedWriteBatch, kind: Kind, number: u64) {
+        batch.remove(&self.entries, kind.entry(number));
+    }
+}
+
+impl Kind {
+    fn stem(self) -> &'static str {
+        match self {
+            Self::Events => "events-",
+            Self::Ids => "ids-",
+        }
+    }
+
+    fn keyspace(self, number: u64) -> String {
+        format!("{}{number}", self.stem())
+    }
+
+    fn options(self) -> fjall::KeyspaceCreateOptions {
+        match self {
+            Self::Events => tuning::events(),
+            Self::Ids => tuning::small(),
+        }
+    }
+
+    fn prefix(self) -> Vec<u8> {
+        let name = self.stem().trim_end_matches('-');
+        [name.as_bytes(), &[0]].concat()
+    }
+
+    fn entry(self, number: u64) -> Vec<u8> {
+        [&self.prefix()[..], &number.to_be_bytes()].concat()
+    }
+}
+
+pub(super) fn damaged(what: &str) -> LogError {
+    LogError::Unusable(Arc::from(format!("the log is damaged: {what}")))
+}

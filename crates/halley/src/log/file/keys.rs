@@ -1,0 +1,208 @@
+//! Where things are in a bucket: keys and values, byte by byte.
+//!
+//! | key | value |
+//! |---|---|
+//! | `0` | the head: last offset, bytes of all events (2 × u64) |
+//! | `u`, length (u16), user, offset (u64) | a user's event |
+//! | `c`, channel, `0`, offset (u64) | an event for everyone |
+//!
+//! Numbers are big-endian, so that keys sort by offset. A user may have any bytes and so has its length in front:
+//! two users' ranges never touch. A channel must sort below its stem and so has an end mark behind, which the channel
+//! grammar does not know. The value of an event is the channel (with a u16 length) and the encoded frame.
+
+use std::str;
+
+use bayeux::{ChannelName, Offset};
+use bytes::Bytes;
+
+use crate::event::{Audience, UserId};
+
+/// The key of a bucket's head.
+pub(super) const HEAD: &[u8] = &[0];
+/// The longest user, channel or event id that fits a key (65,535 bytes) with everything around it.
+pub(super) const LONGEST_NAME: usize = 32 * 1024;
+
+const USER: u8 = b'u';
+const CHANNEL: u8 = b'c';
+const END: u8 = 0;
+const OFFSET: usize = size_of::<u64>();
+
+/// What all keys of one user, or of one channel, begin with. An offset makes it a key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Prefix(Vec<u8>);
+
+impl Prefix {
+    pub(super) fn of(audience: &Audience, channel: &ChannelName) -> Self {
+        match audience {
+            Audience::User(user) => Self::user(user),
+            Audience::Everyone => Self::channel(channel.as_str()),
+        }
+    }
+
+    pub(super) fn user(user: &UserId) -> Self {
+        let length = u16::try_from(user.0.len()).expect("names longer than LONGEST_NAME are refused before");
+        let mut key = Vec::with_capacity(3 + user.0.len() + OFFSET);
+        key.push(USER);
+        key.extend_from_slice(&length.to_be_bytes());
+        key.extend_from_slice(user.0.as_bytes());
+        Self(key)
+    }
+
+    pub(super) fn channel(channel: &str) -> Self {
+        let mut key = Vec::with_capacity(2 + channel.len() + OFFSET);
+        key.push(CHANNEL);
+        key.extend_from_slice(channel.as_bytes());
+        key.push(END);
+        Self(key)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len() + OFFSET
+    }
+
+    pub(super) fn at(&self, offset: Offset) -> Vec<u8> {
+        self.clone().into_key(offset)
+    }
+
+    pub(super) fn into_key(self, offset: Offset) -> Vec<u8> {
+        let mut key = self.0;
+        key.extend_from_slice(&offset.0.to_be_bytes());
+        key
+    }
+}
+
+/// The first key behind those of a channel.
+pub(super) fn behind(channel: &str) -> Vec<u8> {
+    let mut key = vec![CHANNEL];
+    key.extend_from_slice(channel.as_bytes());
+    key.push(END + 1);
+    key
+}
+
+/// The keys of all channels that begin with `stem`, which ends with a slash.
+pub(super) fn below(stem: &str) -> (Vec<u8>, Vec<u8>) {
+    let mut from = vec![CHANNEL];
+    from.extend_from_slice(stem.as_bytes());
+    let mut to = from.clone();
+    // No channel sorts between what begins with a slash here and what begins with the next character.
+    if let Some(slash) = to.last_mut() {
+        *slash += 1;
+    }
+    (from, to)
+}
+
+/// The offset at the end of an event's key.
+pub(super) fn offset(key: &[u8]) -> Option<Offset> {
+    key.last_chunk().map(|bytes| Offset(u64::from_be_bytes(*bytes)))
+}
+
+/// The channel and the offset in the key of an event for everyone.
+pub(super) fn split_channel(key: &[u8]) -> Option<(&str, Offset)> {
+    let (name, offset) = key.strip_prefix(&[CHANNEL])?.split_last_chunk()?;
+    let name = name.strip_suffix(&[END])?;
+    Some((str::from_utf8(name).ok()?, Offset(u64::from_be_bytes(*offset))))
+}
+
+/// The value of an event, and its frame as a part of it.
+pub(super) fn value(channel: &ChannelName, frame: &[u8]) -> (Bytes, Bytes) {
+    let name = channel.as_str().as_bytes();
+    let length = u16::try_from(name.len()).expect("names longer than LONGEST_NAME are refused before");
+    let mut value = Vec::with_capacity(2 + name.len() + frame.len());
+    value.extend_from_slice(&length.to_be_bytes());
+    value.extend_from_slice(name);
+    value.extend_from_slice(frame);
+    let value = Bytes::from(value);
+    let frame = value.slice(2 + name.len()..);
+    (value, frame)
+}
+
+/// The channel and the frame in the value of an event.
+pub(super) fn split_value(value: &[u8]) -> Option<(&str, &[u8])> {
+    let (length, rest) = value.split_first_chunk()?;
+    let (name, frame) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    Some((str::from_utf8(name).ok()?, frame))
+}
+
+/// Two numbers as a value: a head, or a mark.
+pub(super) fn pair(a: u64, b: u64) -> Vec<u8> {
+    [a.to_be_bytes(), b.to_be_bytes()].concat()
+}
+
+/// What [`pair`] made.
+pub(super) fn split_pair(value: &[u8]) -> Option<(u64, u64)> {
+    let (a, b) = value.split_first_chunk()?;
+    Some((u64::from_be_bytes(*a), u64::from_be_bytes(b.try_into().ok()?)))
+}
+
+/// One number as a value.
+pub(super) fn number(value: &[u8]) -> Option<u64> {
+    value.try_into().ok().map(u64::from_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn channel(text: &str) -> ChannelName {
+        ChannelName::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_channel_and_its_neighbours_keep_apart() {
+        let own = Prefix::channel("/a");
+        for other in ["/a/b", "/a-b", "/a!", "/aa", "/A"] {
+            let key = Prefix::channel(other).at(Offset(1));
+            assert!(key < own.at(Offset(0)) || key >= behind("/a"), "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_below_a_stem_is_what_begins_with_it() {
+        let (from, to) = below("/a/");
+        for (name, inside) in [
+            ("/a/b", true),
+            ("/a/~", true),
+            ("/a/b/c", true),
+            ("/a", false),
+            ("/a0", false),
+        ] {
+            let key = Prefix::channel(name).at(Offset(7));
+            assert_eq!((&from..&to).contains(&&key), inside, "{name}");
+        }
+    }
+
+    proptest! {
+        /// Whatever a name contains, its keys are in its own range and in nobody else's.
+        #[test]
+        fn no_name_reaches_into_anothers_range(
+            users in proptest::array::uniform2("(?s).{0,12}"),
+            channels in proptest::array::uniform2("(/[ab!~*]{1,3}){1,3}"),
+            offset: u64,
+        ) {
+            let [mine, other] = channels.map(|text| ChannelName::parse(&text));
+            let (Ok(mine), Ok(other)) = (mine, other) else { return Ok(()) };
+            let [me, someone] = users.map(|name| Audience::User(UserId(name.as_str().into())));
+            let all = [(&me, &mine), (&someone, &mine), (&Audience::Everyone, &mine), (&Audience::Everyone, &other)];
+            for (audience, channel) in all {
+                let range = Prefix::of(audience, channel);
+                for (whose, name) in all {
+                    let key = Prefix::of(whose, name).at(Offset(offset));
+                    let same = Prefix::of(whose, name) == range;
+                    let inside = range.at(Offset(0)) <= key && key <= range.at(Offset(u64::MAX));
+                    prop_assert_eq!(inside, same, "{:?} {:?}", range, key);
+                }
+            }
+        }
+
+        #[test]
+        fn an_event_is_read_as_it_was_written(name in "(/[a-z!~]{1,9}){1,4}", frame: Vec<u8>, offset: u64) {
+            let channel = channel(&name);
+            let (value, part) = value(&channel, &frame);
+            prop_assert_eq!(&part[..], &frame[..]);
+            prop_assert_eq!(split_value(&value), Some((name.as_str(), &frame[..])));
+            let key = Prefix::of(&Audience::Everyone, &channel).at(Offset(offset));
+            prop_assert_eq!(split_channel(&key), Some((name.as_str(), Offset(offset))));
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Session records as the writer sees them.
+//!
+//! | key | value |
+//! |---|---|
+//! | `r`, client id | the record as JSON |
+//! | `m`, client id | its mark: newest cursor, and when it was last seen, in nanoseconds (2 × u64) |
+//! | `n` | the number of records (u64) |
+//!
+//! A record is written seldom and is large; its mark moves about once a second. There is a mark exactly when there is
+//! a record, so the mark alone answers whether there is one.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bayeux::{ClientId, Offset};
+use fjall::{Keyspace, OwnedWriteBatch, Snapshot};
+
+use super::catalogue::damaged;
+use super::{keys, unusable};
+use crate::log::{LogError, SessionRecord};
+
+pub(super) const NAME: &str = "sessions";
+const RECORD: u8 = b'r';
+const MARK: u8 = b'm';
+const COUNT: &[u8] = b"n";
+
+/// What of a record moves often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) cursor: Offset,
+    /// Nanoseconds since 1970.
+    pub(super) seen: u64,
+}
+
+/// The records, with what the commit that is being built changes.
+pub(super) struct Sessions {
+    records: Keyspace,
+    pending: HashMap<ClientId, Option<Mark>>,
+    count: u64,
+}
+
+impl Sessions {
+    pub(super) fn open(records: Keyspace) -> Result<Self, LogError> {
+        let count = match records.get(COUNT).map_err(unusable)? {
+            Some(value) => keys::number(&value).ok_or_else(|| damaged("the number of sessions is none"))?,
+            None => 0,
+        };
+        Ok(Self {
+            records,
+            pending: HashMap::new(),
+            count,
+        })
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub(super) fn put(&mut self, batch: &mut OwnedWriteBatch, record: Encoded) -> fjall::Result<()> {
+        let Encoded {
+            client_id,
+            mark,
+            json,
+        } = record;
+        if self.mark(&client_id)?.is_none() {
+            self.set_count(batch, self.count + 1);
+        }
+        batch.insert(&self.records, key(RECORD, &client_id), json);
+        self.set_mark(batch, client_id, mark);
+        Ok(())
+    }
+
+    pub(super) fn checkpoint(
+        &mut self,
+        batch: &mut OwnedWriteBatch,
+        client_id: ClientId,
+        mark: Mark,
+    ) -> fjall::Result<()> {
+        if let Some(old) = self.mark(&client_id)? {
+            let cursor = mark.cursor.max(old.cursor);
+            self.set_mark(
+                batch,
+                client_id,
+                Mark {
+                    cursor,
+                    seen: mark.seen,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, batch: &mut OwnedWriteBatch, client_id: ClientId) -> fjall::Result<bool> {
+        let is_there = self.mark(&client_id)?.is_some();
+        if is_there {
+            batch.remove(&self.records, key(RECORD, &client_id));
+            batch.remove(&self.records, key(MARK, &client_id));
+            self.set_count(batch, self.count.saturating_sub(1));
+            self.pending.insert(client_id, None);
+        }
+        Ok(is_there)
+    }
+
+    /// Removes those of `candidates` that are still not seen since. Whoever was seen meanwhile stays.
+    pub(super) fn sweep(
+        &mut self,
+        batch: &mut OwnedWriteBatch,
+        candidates: Vec<ClientId>,
+        seen: u64,
+    ) -> fjall::Result<usize> {
+        let mut removed = 0;
+        for client_id in candidates {
+            if self.mark(&client_id)?.is_some_and(|mark| mark.seen < seen) {
+                removed += usize::from(self.remove(batch, client_id)?);
+            }
+        }
+        Ok(removed)
+    }
+
+    /// The commit is in the database.
+    pub(super) fn committed(&mut self) {
+        self.pending.clear();
+    }
+
+    fn mark(&self, client_id: &ClientId) -> fjall::Result<Option<Mark>> {
+        if let Some(mark) = self.pending.get(client_id) {
+            return Ok(*mark);
+        }
+        Ok(self
+            .records
+            .get(key(MARK, client_id))?
+            .and_then(|value| Mark::decode(&value)))
+    }
+
+    fn set_mark(&mut self, batch: &mut OwnedWriteBatch, client_id: ClientId, mark: Mark) {
+        batch.insert(&self.records, key(MARK, &client_id), mark.encode());
+        self.pending.insert(client_id, Some(mark));
+    }
+
+    fn set_count(&mut self, batch: &mut OwnedWriteBatch, count: u64) {
+        self.count = count;
+        batch.insert(&self.records, COUNT, count.to_be_bytes());
+    }
+}
+
+/// A record on its way to the writer.
+pub(super) struct Encoded {
+    client_id: ClientId,
+    mark: Mark,
+    json: Vec<u8>,
+}
+
+impl Encoded {
+    pub(super) fn new(record: &SessionRecord) -> Result<Self, LogError> {
+        let json = serde_json::to_vec(record).map_err(|error| {
+            LogError::Unusable(format!("a session record has no JSON form: {error}").into())
+        })?;
+        let mark = Mark {
+            cursor: record.state.cursor,
+            seen: nanos(record.seen),
+        };
+        Ok(Self {
+            client_id: record.client_id.clone(),
+            mark,
+            json,
+        })
+    }
+}
+
+impl Mark {
+    fn encode(self) -> Vec<u8> {
+        keys::pair(self.cursor.0, self.seen)
+    }
+
+    fn decode(value: &[u8]) -> Option<Self> {
+        keys::split_pair(value).map(|(cursor, seen)| Self {
+            cursor: Offset(cursor),
+            seen,
+        })
+    }
+}
+
+/// Reads a record with its newest mark.
+pub(super) fn read(
+    records: &Keyspace,
+    snapshot: &Snapshot,
+    client_id: &ClientId,
+) -> Result<Option<SessionRecord>, LogError> {
+    use fjall::Readable;
+    let mark = snapshot.get(records, key(MARK, client_id)).map_err(unusable)?;
+    let Some(mark) = mark.as_deref().and_then(Mark::decode) else {
+        return Ok(None);
+    };
+    let Some(json) = snapshot.get(records, key(RECORD, client_id)).map_err(unusable)? else {
+        return Ok(None);
+    };
+    let mut record: SessionRecord = serde_json::from_slice(&json)
+        .map_err(|error| damaged(&format!("a session record is none: {error}")))?;
+    record.state.cursor = mark.cursor;
+    record.seen = UNIX_EPOCH + Duration::from_nanos(mark.seen);
+    Ok(Some(record))
+}
+
+/// The sessions that were last seen before `seen`.
+pub(super) fn unseen_since(records: &Keyspace, seen: u64) -> Result<Vec<ClientId>, LogError> {
+    let mut found = Vec::new();
+    for entry in records.prefix([MARK]) {
+        let (key, value) = entry.into_inner().map_err(unusable)?;
+        let id = key.get(1..).and_then(|id| std::str::from_utf8(id).ok());
+        let (Some(id), Some(mark)) = (id, Mark::decode(&value)) else {
+            return Err(damaged("a session's mark is none"));
+        };
+        if mark.seen < seen {
+            found.push(ClientId::new(id));
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn nanos(time: SystemTime) -> u64 {
+    let nanos = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    u64::try_from(nanos).unwrap_or(u64::MAX)
+}
+
+fn key(kind: u8, client_id: &ClientId) -> Vec<u8> {
+    [&[kind], client_id.as_str().as_bytes()].concat()
+}
