@@ -32,6 +32,8 @@ mod user_data;
 mod view;
 
 #[cfg(test)]
+mod any_order;
+#[cfg(test)]
 mod office;
 
 use std::collections::BTreeMap;

@@ -172,6 +172,65 @@ impl Office {
         );
     }
 
+    /// An operation that may be refused, on one of the user's calls.
+    pub(super) fn try_on_call(&mut self, user: &str, call: usize, body: &Value) {
+        let line = &self.switch.line_by_user[user];
+        if let Some(id) = line.calls.get(call).cloned() {
+            self.attempt(user, Operation::on_call(id.as_str(), body));
+        }
+    }
+
+    pub(super) fn try_dial(&mut self, user: &str, number: &str) {
+        self.attempt(user, Operation::on_device_calls(&Office::to("Dial", number)));
+    }
+
+    pub(super) fn try_on_device(&mut self, user: &str, body: &Value) {
+        self.attempt(user, Operation::on_device(body));
+    }
+
+    /// What the last operation said, and to whom.
+    pub(super) fn said(&self) -> Vec<(String, Value)> {
+        let said = self.last.iter();
+        said.map(|said| {
+            (
+                said.user.to_string(),
+                serde_json::to_value(&said.message).unwrap(),
+            )
+        })
+        .collect()
+    }
+
+    /// Lines and calls agree, every call has two who can be heard, and its bounds hold.
+    #[track_caller]
+    pub(super) fn expect_consistent(&self) {
+        let Switch {
+            line_by_user,
+            call_by_id,
+            ..
+        } = &self.switch;
+        for (user, line) in line_by_user {
+            for id in &line.calls {
+                assert!(call_by_id[id].party(user).is_some(), "{user} is not on its call");
+            }
+        }
+        for (id, call) in call_by_id {
+            assert!(call.heard() >= 2, "nobody to talk to: {call:?}");
+            assert!(call.has_room_for(0), "too many parties: {call:?}");
+            for party in &call.parties {
+                let line = line_by_user.get(&party.number);
+                assert!(
+                    line.is_none_or(|line| line.calls.contains(id)),
+                    "a line misses its call: {call:?}"
+                );
+            }
+        }
+    }
+
+    fn attempt(&mut self, user: &str, operation: Result<Operation, Refusal>) {
+        let said = operation.and_then(|operation| self.switch.perform(self.now, user, operation));
+        self.last = said.unwrap_or_default();
+    }
+
     #[track_caller]
     fn take(&mut self, user: &str, operation: Result<Operation, Refusal>) -> Vec<Value> {
         self.last = self.switch.perform(self.now, user, operation.unwrap()).unwrap();

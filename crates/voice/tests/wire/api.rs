@@ -46,6 +46,7 @@ impl Api {
             agents: agents(),
             publisher: voice::publisher::Config {
                 queue,
+                first_pause: Duration::from_millis(1),
                 ..voice::publisher::Config::default()
             },
             ..Config::default()
