@@ -10,7 +10,7 @@
 //! | [`Fault`] | what goes wrong while events are published |
 //! | [`Ledger`] | what was promised against what arrived: lost, twice, out of order |
 //!
-//! Nothing here shares code with the broker: a mistake in how it reads the protocol must not be made twice.
+//! Nothing in this library shares code with the broker: a mistake in how it reads the protocol must not be made twice.
 //!
 //! The tests that need the binary are behind the feature `e2e`, which `cargo xtask test` turns on.
 
