@@ -12,10 +12,10 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// Lifts an increment below a millisecond to one, so that no setting makes a busy loop.
     pub(crate) fn new(increment: Duration, limit: Duration) -> Backoff {
-        let increment = increment.max(Duration::from_millis(1));
+        let increment = increment.clamp(Duration::from_millis(1), LONGEST_WAIT);
         Backoff {
             increment,
-            limit: limit.clamp(increment, increment.max(LONGEST_WAIT)),
+            limit: limit.clamp(increment, LONGEST_WAIT),
         }
     }
 

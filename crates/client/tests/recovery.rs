@@ -7,7 +7,7 @@ use std::time::Duration;
 use client::{CloseReason, Error, Event, Transport};
 use hyper::StatusCode;
 use serde_json::json;
-use server::{BOTH, COOKIE, Server, next, soon};
+use server::{BOTH, COOKIE, Note, Server, next, soon};
 use tokio_tungstenite::tungstenite::Message;
 
 const UNKNOWN: &str = "402::session_unknown";
@@ -188,4 +188,29 @@ async fn an_unanswered_connect_is_given_up_on_a_new_connection() {
         let again = server.expect("/meta/connect").await;
         assert_eq!((first, again.connection), connections);
     }
+}
+
+#[tokio::test]
+async fn a_disconnect_while_interrupted_is_no_error() {
+    let mut server = Server::start(Transport::WebSocket).await;
+    let slow = Duration::from_secs(1000);
+    let (client, mut events, held) = server.connected(server.builder().backoff(slow, slow)).await;
+    held.cut();
+    assert!(matches!(next(&mut events).await, Event::Interrupted { .. }));
+    assert!(soon(client.disconnect()).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_the_server_closed_is_replaced() {
+    let mut server = Server::start(Transport::LongPolling).await;
+    let (client, _events, _held) = server.connected(server.builder()).await;
+    let (_, ()) = tokio::join!(client.publish("/a", &1), async {
+        server.expect("/a").await.succeed(json!({}));
+    });
+    server.hang_up(0);
+    assert_eq!(server.note().await, Note::Ended(0));
+    let (published, ()) = tokio::join!(client.publish("/a", &2), async {
+        server.expect("/a").await.succeed(json!({}));
+    });
+    assert!(published.is_ok());
 }

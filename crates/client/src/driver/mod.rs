@@ -12,6 +12,7 @@ use tokio::time::{sleep_until, timeout};
 
 use crate::error::Error;
 use crate::event::{CloseReason, Event};
+use crate::request::MessageId;
 use crate::session::{Call, Output, Session};
 use crate::transport::{Report, Transport};
 
@@ -28,7 +29,7 @@ pub(crate) struct Driver<T> {
     events: Option<mpsc::Sender<Event>>,
     /// Events for which the stream had no room yet. While there are any, nothing is read.
     undelivered: VecDeque<Event>,
-    answer_by_id: HashMap<u64, oneshot::Sender<Result<(), Error>>>,
+    answer_by_id: HashMap<MessageId, oneshot::Sender<Result<(), Error>>>,
     established: Option<oneshot::Sender<Result<(), Error>>>,
     client_id: watch::Sender<String>,
 }
@@ -105,15 +106,9 @@ impl<T: Transport> Driver<T> {
                 Output::Send(batch) => self.transport.send(batch),
                 Output::Abandon(id) => self.transport.abandon(id),
                 Output::Emit(event) => self.emit(event),
-                Output::Answer(id, result) => {
-                    // A caller that no longer waits is no failure.
-                    let _ = self.answer_by_id.remove(&id).map(|answer| answer.send(result));
-                }
+                Output::Answer(id, result) => self.answer(id, result),
                 Output::Failed(error) => {
-                    let _ = self
-                        .established
-                        .take()
-                        .map(|established| established.send(Err(error)));
+                    self.answer_connect(Err(error));
                     return Some(End::Failed);
                 }
                 Output::Closed(reason) => return Some(End::Closed(reason)),
@@ -122,13 +117,17 @@ impl<T: Transport> Driver<T> {
         None
     }
 
+    fn answer(&mut self, id: MessageId, result: Result<(), Error>) {
+        if let Some(answer) = self.answer_by_id.remove(&id) {
+            // A caller that no longer waits is no failure.
+            let _ = answer.send(result);
+        }
+    }
+
     fn emit(&mut self, event: Event) {
         if let Event::Connected { client_id, .. } = &event {
             self.client_id.send_replace(client_id.clone());
-            let _ = self
-                .established
-                .take()
-                .map(|established| established.send(Ok(())));
+            self.answer_connect(Ok(()));
         }
         let Some(events) = &self.events else { return };
         if self.undelivered.is_empty() {
@@ -137,6 +136,13 @@ impl<T: Transport> Driver<T> {
             }
         } else if !self.session.is_leaving() {
             self.undelivered.push_back(event);
+        }
+    }
+
+    /// The first connection is answered once, to whoever began the client.
+    fn answer_connect(&mut self, result: Result<(), Error>) {
+        if let Some(established) = self.established.take() {
+            let _ = established.send(result);
         }
     }
 

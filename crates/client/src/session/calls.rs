@@ -140,8 +140,9 @@ impl Session {
             let request = self.request(DISCONNECT);
             return self.send_call(now, request, Aim::Disconnected);
         }
+        let id = self.answer_at_once(Ok(()));
         self.close(CloseReason::ByClient);
-        self.answer_at_once(Ok(()))
+        id
     }
 
     fn answer_at_once(&mut self, result: Result<(), Error>) -> MessageId {

@@ -14,7 +14,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server as upgrade;
 
@@ -28,6 +28,7 @@ pub(crate) struct Server {
     transport: Transport,
     exchanges: mpsc::UnboundedReceiver<Exchange>,
     notes: mpsc::UnboundedReceiver<Note>,
+    hang_up: watch::Sender<Option<usize>>,
 }
 
 /// One frame or one POST from the client.
@@ -61,6 +62,7 @@ enum Order {
 struct Teller {
     exchanges: mpsc::UnboundedSender<Exchange>,
     notes: mpsc::UnboundedSender<Note>,
+    hang_up: watch::Receiver<Option<usize>>,
 }
 
 impl Server {
@@ -69,9 +71,11 @@ impl Server {
         let url = format!("http://{}/cometd", listener.local_addr().expect("a bound port"));
         let (exchanges_sender, exchanges) = mpsc::unbounded_channel();
         let (notes_sender, notes) = mpsc::unbounded_channel();
+        let (hang_up, hang_up_receiver) = watch::channel(None);
         let teller = Teller {
             exchanges: exchanges_sender,
             notes: notes_sender,
+            hang_up: hang_up_receiver,
         };
         tokio::spawn(async move {
             for connection in 0.. {
@@ -93,6 +97,7 @@ impl Server {
             transport,
             exchanges,
             notes,
+            hang_up,
         }
     }
 
@@ -102,6 +107,11 @@ impl Server {
         Client::builder(&self.url)
             .transport(self.transport)
             .backoff(short, short)
+    }
+
+    /// Ends a connection that is idle.
+    pub(crate) fn hang_up(&self, connection: usize) {
+        self.hang_up.send_replace(Some(connection));
     }
 
     pub(crate) async fn next(&mut self) -> Exchange {
@@ -260,6 +270,7 @@ async fn serve_socket(stream: TcpStream, connection: usize, teller: Teller) {
 }
 
 async fn serve_posts(stream: TcpStream, connection: usize, teller: Teller) {
+    let mut hang_up = teller.hang_up.clone();
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
         let teller = teller.clone();
         async move {
@@ -282,9 +293,11 @@ async fn serve_posts(stream: TcpStream, connection: usize, teller: Teller) {
             Ok::<_, &'static str>(response)
         }
     });
-    let _ = hyper::server::conn::http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        _ = serving => {}
+        _ = hang_up.wait_for(|hung_up| *hung_up == Some(connection)) => {}
+    }
 }
 
 fn set_cookie() -> HeaderValue {

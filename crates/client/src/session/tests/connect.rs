@@ -1,6 +1,7 @@
 //! Keeping a session: connects, acknowledgements, advice, failures.
 
 use super::It;
+use crate::session::Call;
 
 #[test]
 fn the_first_connect_asks_for_an_answer_at_once() {
@@ -220,4 +221,14 @@ fn after_a_stall_the_connect_has_its_whole_time_again() {
     it.session.handle_stalled(it.now, false);
     it.after(69);
     it.expect(&[]);
+}
+
+#[test]
+fn a_call_that_expires_in_a_stall_takes_no_connect_with_it() {
+    let mut it = It::connected();
+    it.session.handle_stalled(it.now, true);
+    it.after(100);
+    it.call(Call::Unsubscribe(vec!["/a".into()]));
+    it.after(10);
+    it.expect(&["unsubscribe a /a", "answer: no answer from /a within 10s"]);
 }
