@@ -4,7 +4,6 @@ use std::time::Duration;
 
 /// Why a call did not do what it was asked to do.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// The URL cannot be used.
     #[error("{url}: {reason}")]

@@ -5,7 +5,6 @@ use tokio::sync::mpsc;
 
 /// Something that happened to the session, in the order in which it happened.
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum Event {
     /// A message on a channel.
     Message {
@@ -50,7 +49,6 @@ pub enum Event {
 
 /// Who ended a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum CloseReason {
     /// [`Client::disconnect`](crate::Client::disconnect) was called.
     ByClient,

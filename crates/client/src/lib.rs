@@ -19,6 +19,10 @@
 //! other, the same session after a network failure, a new one (with the old subscriptions) when the
 //! server no longer knows it, silence when the server says `reconnect:"none"`.
 //!
+//! It leaves out TLS (`https://` and `wss://` are refused), falling back from one transport to the
+//! other, callback-polling, and the messages that some servers send along with a handshake before
+//! the first connect (they are delivered, but the connect does not wait for them).
+//!
 //! Inside there are three layers. `session` is the protocol without I/O and without a clock: time
 //! and replies go in, requests and events come out. `driver` is the one task of a client and gives
 //! the session both. `transport` carries requests over a WebSocket or over HTTP.
