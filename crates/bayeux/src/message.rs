@@ -96,7 +96,7 @@ impl<'a> Message<'a> {
         let mut echo = Echo {
             channel: fields.channel,
             id: fields.id,
-            subscription: None,
+            subscription: fields.subscription,
         };
         if fields.id.is_some_and(|id| !is_id(id, limits)) {
             echo.id = None;
@@ -111,9 +111,6 @@ impl<'a> Message<'a> {
                 return Err((echo, failure));
             }
         };
-        if matches!(target, Target::Subscribe | Target::Unsubscribe) {
-            echo.subscription = fields.subscription;
-        }
         let parsed = (|| {
             Ok(Self {
                 client_id: fields.client_id.map(parse_client_id).transpose()?,

@@ -113,12 +113,10 @@ impl Reply {
         }
     }
 
-    /// A success that became a failure on its way, for a publish that the log did not take.
-    #[must_use]
-    pub fn failed(mut self, failure: Failure) -> Self {
+    /// Turns a success into a failure, for a publish that the log did not take.
+    pub fn fail(&mut self, failure: Failure) {
         self.successful = false;
         self.error = Some(failure);
-        self
     }
 
     pub(crate) fn advise(&mut self, advice: ReplyAdvice) {

@@ -1,1 +1,19 @@
-//! placeholder
+//! Halley: a CometD/Bayeux notification broker.
+//!
+//! The road of an event, one file a step, each calling only the next: [`ingest`] → [`log`] → [`dispatch`] → `routing` →
+//! [`sessions`] → [`transport`] → socket. ARCHITECTURE.md has the map.
+
+pub mod api;
+pub mod app;
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod dispatch;
+pub mod event;
+pub mod http;
+pub mod ingest;
+pub mod log;
+pub mod metrics;
+pub mod problem;
+pub mod sessions;
+pub mod transport;

@@ -61,6 +61,16 @@ impl Session {
         }
     }
 
+    /// Events up to `offset` may have passed this session by while it was not routed: they will be read from the log.
+    pub fn handle_missed(&mut self, offset: Offset) {
+        self.window.missed(offset);
+    }
+
+    /// The server wants held connects answered now.
+    pub fn handle_release(&mut self) {
+        self.connects.release();
+    }
+
     /// Takes what [`Output::ReadLog`] asked for.
     pub fn handle_read(&mut self, carrier: Carrier, page: PageRead) {
         if self.reading_for != Some(carrier) {

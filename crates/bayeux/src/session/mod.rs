@@ -223,7 +223,7 @@ impl Session {
         if was_socket {
             self.let_go_of_socket();
         }
-        if was_held || was_socket {
+        if (was_held || was_socket) && !self.connects.is_held() {
             self.life.left(now, &self.settings);
         }
     }

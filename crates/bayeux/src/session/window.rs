@@ -126,6 +126,11 @@ impl Window {
         }
     }
 
+    /// Events up to `offset` may be in the log that were not pushed.
+    pub(crate) fn missed(&mut self, offset: Offset) {
+        self.target = self.target.max(offset);
+    }
+
     /// There is nothing for this session up to `offset` that it was not told of.
     pub(crate) fn pass(&mut self, offset: Offset) {
         self.through = self.through.max(offset);

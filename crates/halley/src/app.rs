@@ -1,0 +1,243 @@
+//! The whole: the only place that knows every part.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+use crate::api::{Api, ApiService};
+use crate::auth::{self, AuthError, Browsers};
+use crate::config::Config;
+use crate::dispatch;
+use crate::http::{self, Bounds, Shutdown};
+use crate::ingest::Ingest;
+use crate::log::{self, LogError, Opened};
+use crate::metrics::Metrics;
+use crate::sessions::{Options, Sessions};
+use crate::transport::{Connection, Public};
+
+/// A running broker.
+pub struct App {
+    public_addr: SocketAddr,
+    internal_addr: SocketAddr,
+    api: Arc<Api>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Why a broker does not start, or ends.
+#[derive(Debug, Error)]
+pub enum AppError {
+    /// The log cannot be opened, or has stopped.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The authenticator cannot be made.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {addr} ({key}): {error}")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// Where it is configured.
+        key: &'static str,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+/// How long connections may take to end.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+impl App {
+    /// Opens the log, listens on both addresses, and serves.
+    pub async fn start(config: Config) -> Result<Self, AppError> {
+        let authenticator = auth::make(&config.auth)?;
+        let opening = (config.log.url.clone(), config.storage());
+        let opened = tokio::task::spawn_blocking(move || log::open(&opening.0, &opening.1)).await;
+        let storage = opened.unwrap_or_else(|panic| Err(LogError::Unusable(panic.to_string().into())))?;
+        let public_listener = bind(config.public.listen, "public.listen").await?;
+        let internal_listener = bind(config.internal.listen, "internal.listen").await?;
+
+        let (stop, shutdown) = Shutdown::new();
+        let metrics = Arc::new(Metrics::default());
+        let options = Options {
+            resume_window: config.session.resume_window.0,
+            trust_client_session: config.session.trust_client_session,
+        };
+        let sessions = Arc::new(Sessions::new(
+            Arc::clone(&storage.log),
+            Arc::clone(&storage.sessions),
+            Arc::new(config.protocol()),
+            options,
+            Arc::clone(&metrics),
+        ));
+        let config = Arc::new(config);
+        let public = Arc::new(Public {
+            sessions: Arc::clone(&sessions),
+            log: Arc::clone(&storage.log),
+            authenticator,
+            browsers: Browsers::new(storage.sessions.secret()),
+            metrics: Arc::clone(&metrics),
+            config: Arc::clone(&config),
+            shutdown: shutdown.clone(),
+        });
+        let api = Arc::new(Api {
+            ingest: Ingest::new(
+                Arc::clone(&storage.log),
+                config.limits.clone(),
+                Arc::clone(&metrics),
+            ),
+            sessions: Arc::clone(&sessions),
+            storage: Opened {
+                log: Arc::clone(&storage.log),
+                sessions: Arc::clone(&storage.sessions),
+            },
+            metrics: Arc::clone(&metrics),
+            body_timeout: config.limits.body_timeout.0,
+            ready: AtomicBool::new(true),
+        });
+        let addresses = (
+            local(&public_listener, config.public.listen),
+            local(&internal_listener, config.internal.listen),
+        );
+        let (for_public, for_api) = (Arc::clone(&public), Arc::clone(&api));
+        let tasks = vec![
+            tokio::spawn(dispatch::run(
+                Arc::clone(&storage.log),
+                Arc::clone(&sessions),
+                metrics,
+            )),
+            tokio::spawn(Arc::clone(&sessions).run_timers(shutdown.clone())),
+            tokio::spawn(sessions.run_sweeper(shutdown.clone())),
+            tokio::spawn(retain(Arc::clone(&storage.log), shutdown.clone())),
+            tokio::spawn(http::listen(
+                public_listener,
+                bounds(&config),
+                shutdown.clone(),
+                move |peer| Connection::new(&for_public, peer),
+            )),
+            tokio::spawn(http::listen(
+                internal_listener,
+                bounds(&config),
+                shutdown,
+                move |peer| ApiService::for_peer(&for_api, peer),
+            )),
+        ];
+        info!(public = %addresses.0, internal = %addresses.1, log = %config.log.url, auth = %config.auth.kind, "ready");
+        if config.auth.kind == "anonymous" {
+            warn!("auth.kind is anonymous: clients have no user, so events for a user reach nobody");
+        }
+        Ok(Self {
+            public_addr: addresses.0,
+            internal_addr: addresses.1,
+            api,
+            stop,
+            tasks,
+        })
+    }
+
+    /// Where clients come.
+    pub fn public_addr(&self) -> SocketAddr {
+        self.public_addr
+    }
+
+    /// Where publishers and operators come.
+    pub fn internal_addr(&self) -> SocketAddr {
+        self.internal_addr
+    }
+
+    /// Serves until `asked` resolves (then ends well) or the log stops (then says why).
+    pub async fn run(self, asked: impl Future<Output = ()>) -> Result<(), AppError> {
+        let stopped = self.api.storage.log.stopped();
+        tokio::select! {
+            () = asked => {
+                self.shut_down().await;
+                Ok(())
+            }
+            error = stopped => {
+                error!(%error, "the log has stopped, and so does the broker: nothing was acknowledged that is not durable");
+                self.api.ready.store(false, Ordering::Release);
+                Err(AppError::Log(error))
+            }
+        }
+    }
+
+    /// Lets clients go, writes down every session, and ends. Nothing is lost: sessions resume from the log.
+    pub async fn shut_down(self) {
+        self.api.ready.store(false, Ordering::Release);
+        self.stop.send_replace(true);
+        let connections = self.api.metrics.connections.clone();
+        let open = move || -> i64 {
+            crate::transport::ALL
+                .iter()
+                .map(|transport| {
+                    let label = crate::metrics::Transport {
+                        transport: transport.connection_type,
+                    };
+                    connections.get_or_create(&label).get()
+                })
+                .sum()
+        };
+        let gone = async {
+            while open() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(GOODBYE, gone).await.is_err() {
+            warn!("some connections did not end in time");
+        }
+        match self.api.sessions.save_all().await {
+            Ok(()) => info!("sessions are written down; goodbye"),
+            Err(error) => {
+                warn!(%error, "sessions were not written down; they resume from their last checkpoint")
+            }
+        }
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+async fn bind(addr: SocketAddr, key: &'static str) -> Result<TcpListener, AppError> {
+    let listen = || {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(addr), socket2::Type::STREAM, None)?;
+        // After a crash the old connections linger in TIME_WAIT; that must not keep the new process from its port.
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&addr.into())?;
+        socket.listen(4096)?;
+        TcpListener::from_std(socket.into())
+    };
+    listen().map_err(|error| AppError::Listen { addr, key, error })
+}
+
+fn local(listener: &TcpListener, configured: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(configured)
+}
+
+fn bounds(config: &Config) -> Bounds {
+    Bounds {
+        header_timeout: config.limits.header_timeout.0,
+        headers: config.limits.headers,
+        body_timeout: config.limits.body_timeout.0,
+        connections: config.limits.connections,
+    }
+}
+
+async fn retain(log: Arc<dyn log::EventLog>, mut shutdown: Shutdown) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shutdown.wait() => return,
+        }
+        if let Err(error) = log.retain(SystemTime::now()).await {
+            warn!(%error, "old events were not dropped");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! `static`: users with tokens in the configuration.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, ready};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::{AuthError, Authenticator, Credentials, Principal, Verdict};
+use crate::config;
+use crate::event::UserId;
+
+/// Tokens are kept, looked up and compared as digests, so that the time of a look-up says nothing about a token.
+struct Fixed {
+    user_by_digest: HashMap<[u8; 32], UserId>,
+}
+
+pub(super) fn make(config: &config::Auth) -> Result<Arc<dyn Authenticator>, AuthError> {
+    let mut user_by_digest = HashMap::new();
+    if config.users.is_empty() {
+        return Err(AuthError::Users(
+            "there are none, so nobody could ever connect".to_owned(),
+        ));
+    }
+    for entry in &config.users {
+        if entry.user.is_empty() || entry.token.is_empty() {
+            return Err(AuthError::Users("a user and a token are never empty".to_owned()));
+        }
+        let user = UserId(entry.user.as_str().into());
+        if user_by_digest.insert(digest(&entry.token), user).is_some() {
+            return Err(AuthError::Users(format!(
+                "{} has the token of another user",
+                entry.user
+            )));
+        }
+    }
+    Ok(Arc::new(Fixed { user_by_digest }))
+}
+
+impl Fixed {
+    fn verdict(&self, credentials: &Credentials) -> Verdict {
+        let (token, name) = match (&credentials.token, &credentials.basic) {
+            (Some(token), _) => (token, None),
+            (None, Some((name, password))) => (password, Some(name)),
+            (None, None) => return Verdict::Unknown,
+        };
+        let Some(user) = self.user_by_digest.get(&digest(token)) else {
+            return Verdict::Refused;
+        };
+        let is_named = name.is_none_or(|name| name.as_bytes().ct_eq(user.0.as_bytes()).into());
+        if is_named {
+            Verdict::Is(Principal {
+                user: Some(user.clone()),
+            })
+        } else {
+            Verdict::Refused
+        }
+    }
+}
+
+impl Authenticator for Fixed {
+    fn judge(&self, credentials: &Credentials) -> BoxFuture<'static, Verdict> {
+        Box::pin(ready(self.verdict(credentials)))
+    }
+}
+
+fn digest(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(header: &str) -> Verdict {
+        let users = [("15000", "a"), ("15001", "b")];
+        let users = users
+            .map(|(user, token)| config::User {
+                user: user.into(),
+                token: token.into(),
+            })
+            .to_vec();
+        let fixed = make(&config::Auth {
+            kind: "static".into(),
+            users,
+        })
+        .unwrap();
+        futures::executor::block_on(fixed.judge(&Credentials::from_header(Some(header))))
+    }
+
+    fn is(user: &str) -> Verdict {
+        Verdict::Is(Principal {
+            user: Some(UserId(user.into())),
+        })
+    }
+
+    #[test]
+    fn a_token_names_its_user() {
+        assert_eq!(judge("Bearer b"), is("15001"));
+    }
+
+    #[test]
+    fn basic_needs_the_token_of_that_very_user() {
+        assert_eq!(judge("Basic MTUwMDA6YQ=="), is("15000")); // 15000:a
+        assert_eq!(judge("Basic MTUwMDA6Yg=="), Verdict::Refused); // 15000:b
+    }
+
+    #[test]
+    fn a_wrong_token_is_refused_and_none_is_unknown() {
+        assert_eq!(judge("Bearer c"), Verdict::Refused);
+        assert_eq!(judge("Digest x"), Verdict::Unknown);
+    }
+
+    #[test]
+    fn two_users_cannot_share_a_token() {
+        let users = ["1", "2"]
+            .map(|user| config::User {
+                user: user.into(),
+                token: "same".into(),
+            })
+            .to_vec();
+        assert!(
+            make(&config::Auth {
+                kind: "static".into(),
+                users
+            })
+            .is_err()
+        );
+    }
+}

@@ -1,0 +1,117 @@
+//! `halley serve`.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args as ClapArgs;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::exit;
+use crate::app::{App, AppError};
+use crate::config::{Config, LogFormat, Logging};
+
+/// Run the broker.
+///
+/// Without a configuration it listens for clients on port 8080 (paths /cometd and /api/v2/notifications) and for publishers
+/// on 127.0.0.1:9090, keeps its log in ./halley-data, and lets anonymous clients in. deploy/halley.toml shows every
+/// setting. A setting may also come as a variable: HALLEY_SESSION__TIMEOUT=20s is session.timeout.
+#[derive(Debug, Default, ClapArgs)]
+pub(super) struct Args {
+    /// The configuration file (also: HALLEY_CONFIG)
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where clients come, instead of public.listen
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// Where publishers and operators come, instead of internal.listen
+    #[arg(long, value_name = "ADDR:PORT")]
+    internal: Option<SocketAddr>,
+    /// The event log, instead of log.url: file:PATH or memory:
+    #[arg(long, value_name = "URL")]
+    log: Option<String>,
+}
+
+pub(super) fn run(args: &Args, variables: Vec<(String, String)>) -> ExitCode {
+    let config = match configure(args, variables) {
+        Ok(config) => config,
+        Err(error) => return complain(exit::CONFIG, &error),
+    };
+    let _logging = start_logging(&config.logging);
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(exit::FAILED, &error),
+    };
+    match runtime.block_on(serve(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(code(&error), &error),
+    }
+}
+
+async fn serve(config: Config) -> Result<(), AppError> {
+    let app = App::start(config).await?;
+    app.run(asked_to_end()).await
+}
+
+fn configure(args: &Args, variables: Vec<(String, String)>) -> Result<Config, crate::config::ConfigError> {
+    let named = variables
+        .iter()
+        .find(|(name, _)| name == "HALLEY_CONFIG")
+        .map(|(_, value)| PathBuf::from(value));
+    let file = args.config.clone().or(named);
+    let mut config = Config::load(file.as_deref(), variables)?;
+    if let Some(listen) = args.listen {
+        config.public.listen = listen;
+    }
+    if let Some(listen) = args.internal {
+        config.internal.listen = listen;
+    }
+    if let Some(url) = &args.log {
+        config.log.url.clone_from(url);
+    }
+    Ok(config)
+}
+
+/// Logs go to stderr by a thread of their own: when stderr is slow or gone, lines are dropped, never the process.
+pub(super) fn start_logging(logging: &Logging) -> tracing_appender::non_blocking::WorkerGuard {
+    let (writer, guard) = tracing_appender::non_blocking::NonBlockingBuilder::default()
+        .lossy(true)
+        .finish(std::io::stderr());
+    let filter = EnvFilter::try_new(&logging.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_ansi(false);
+    match logging.format {
+        LogFormat::Text => lines.init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+    guard
+}
+
+/// SIGTERM or SIGINT.
+pub(super) async fn asked_to_end() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+pub(super) fn complain(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
+    // When stderr is gone there is nobody to tell; the code says it all the same.
+    let _ = writeln!(std::io::stderr(), "halley: {error}");
+    ExitCode::from(code)
+}
+
+fn code(error: &AppError) -> u8 {
+    match error {
+        AppError::Log(_) => exit::LOG,
+        AppError::Auth(_) => exit::CONFIG,
+        AppError::Listen { .. } => exit::UNAVAILABLE,
+    }
+}

@@ -1,0 +1,37 @@
+//! Follows the log in order and hands each event to the sessions that want it. Waits for nothing but the log.
+
+use std::sync::Arc;
+
+use bayeux::Handover;
+
+use crate::event::Audience;
+use crate::log::{Appended, EventLog};
+use crate::metrics::Metrics;
+use crate::sessions::{Sessions, Subscriber};
+
+/// Runs until the log ends its stream.
+pub async fn run(log: Arc<dyn EventLog>, sessions: Arc<Sessions>, metrics: Arc<Metrics>) {
+    let mut followed = log.follow();
+    sessions.dispatched(followed.after);
+    let mut receivers = Vec::new();
+    while let Some(batch) = followed.batches.recv().await {
+        for event in batch {
+            hand_out(&event, &sessions, &metrics, &mut receivers);
+            sessions.dispatched(event.delivery.offset());
+        }
+    }
+}
+
+fn hand_out(event: &Appended, sessions: &Sessions, metrics: &Metrics, receivers: &mut Vec<Subscriber>) {
+    match &event.audience {
+        Audience::User(user) => sessions.routing().of_user(&user.0, receivers),
+        Audience::Everyone => sessions.routing().of_channel(event.delivery.channel(), receivers),
+    }
+    metrics.routed.inc_by(receivers.len() as u64);
+    for Subscriber(handle) in receivers.drain(..) {
+        match handle.hand_over(&event.delivery) {
+            Handover::Behind => drop(metrics.fell_behind.inc()),
+            Handover::Wake | Handover::Queued | Handover::NotWanted | Handover::Gone => {}
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The HTTP listener that both sides share: accept, limits, deadlines, shutdown.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode, header};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tracing::{debug, warn};
+
+/// A response with its whole body.
+pub type Reply = Response<Full<Bytes>>;
+
+/// Bounds of a listener.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// Time for the headers of a request; also for how long a kept-alive connection may idle.
+    pub header_timeout: Duration,
+    /// Headers of a request.
+    pub headers: usize,
+    /// Time for the body of a request.
+    pub body_timeout: Duration,
+    /// Connections at once; more wait in the accept queue.
+    pub connections: usize,
+}
+
+/// What answers requests: one value for each connection.
+pub trait Service: Clone + Send + Sync + 'static {
+    /// Answers one request.
+    fn answer(self, request: Request<Incoming>) -> impl Future<Output = Reply> + Send;
+
+    /// The connection ended; `clean` is false when reading or writing failed, so that the last response may not have arrived.
+    fn ended(&self, clean: bool);
+}
+
+/// Says that the process is going to end.
+#[derive(Debug, Clone)]
+pub struct Shutdown(watch::Receiver<bool>);
+
+impl Shutdown {
+    /// The switch and the signal.
+    pub fn new() -> (watch::Sender<bool>, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (sender, Self(receiver))
+    }
+
+    /// Waits for the signal.
+    pub async fn wait(&mut self) {
+        // An error means that the switch is gone, and with it the app.
+        let _ = self.0.wait_for(|stopping| *stopping).await;
+    }
+
+    /// Whether it was given.
+    pub fn is_given(&self) -> bool {
+        *self.0.borrow()
+    }
+}
+
+/// Accepts connections until shutdown; `service` makes what answers the requests of one.
+pub async fn listen<S: Service>(
+    listener: TcpListener,
+    bounds: Bounds,
+    mut shutdown: Shutdown,
+    service: impl Fn(SocketAddr) -> S,
+) {
+    let places = Arc::new(Semaphore::new(bounds.connections));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.wait() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let connection = serve(stream, bounds.clone(), shutdown.clone(), service(peer));
+                tokio::spawn(async move {
+                    connection.await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, mostly: back off, or the loop spins.
+                warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
+
+async fn serve<S: Service>(stream: TcpStream, bounds: Bounds, mut shutdown: Shutdown, service: S) {
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let answer = {
+        let service = service.clone();
+        service_fn(move |request| {
+            let service = service.clone();
+            async move { Ok::<_, std::convert::Infallible>(service.answer(request).await) }
+        })
+    };
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.header_timeout)
+        .max_headers(bounds.headers)
+        .serve_connection(TokioIo::new(stream), answer)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = shutdown.wait() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = &result {
+        debug!(%error, "a connection ended early");
+    }
+    service.ended(result.is_ok());
+}
+
+/// Why a body was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyRefused {
+    /// Longer than allowed.
+    TooLarge,
+    /// Not complete in time.
+    TooSlow,
+    /// The peer stopped, or broke the framing.
+    Broken,
+}
+
+impl BodyRefused {
+    /// The HTTP status that says so.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Broken => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+/// Reads a whole body of at most `limit` bytes within `time`.
+pub async fn read_body(body: Incoming, limit: usize, time: Duration) -> Result<Bytes, BodyRefused> {
+    match tokio::time::timeout(time, Limited::new(body, limit).collect()).await {
+        Err(_) => Err(BodyRefused::TooSlow),
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyRefused::TooLarge),
+        Ok(Err(_)) => Err(BodyRefused::Broken),
+    }
+}
+
+/// A plain text.
+pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Reply {
+    with_type(status, "text/plain; charset=utf-8", text.into())
+}
+
+/// A JSON document.
+pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Reply {
+    with_type(status, "application/json", body.into())
+}
+
+/// A body of any type.
+pub fn with_type(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static(content_type),
+    );
+    response
+}

@@ -1,0 +1,259 @@
+//! The publish API: `POST /api/v1/events` with one event or an array of them.
+//!
+//! An event is `{"channel":"/v2/me/calls","data":{…}}`, with `"user":"15000"` for that user's sessions only, and with
+//! `"id":"…"` (the idempotency key) stored once however often it is sent. The answer is `201` with the position of each,
+//! and it is given only when all of them are durable; otherwise none was stored.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bayeux::{ChannelKind, ChannelName, codec};
+use bytes::Bytes;
+use hyper::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::config::Limits;
+use crate::event::{Audience, Event, UserId};
+use crate::http::{self, Reply};
+use crate::log::{EventLog, LogError, Position};
+use crate::metrics::{Metrics, Outcome};
+use crate::problem::Problem;
+
+/// The door for publishers.
+pub struct Ingest {
+    log: Arc<dyn EventLog>,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+}
+
+/// What a publisher sends. Other fields are refused: a misspelt `user` must not make an event public.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sent<'a> {
+    #[serde(borrow)]
+    user: Option<std::borrow::Cow<'a, str>>,
+    #[serde(borrow)]
+    channel: std::borrow::Cow<'a, str>,
+    data: Box<RawValue>,
+    #[serde(borrow)]
+    id: Option<std::borrow::Cow<'a, str>>,
+}
+
+/// What a publisher is told of each event.
+#[derive(Serialize)]
+struct Stored<'a> {
+    epoch: &'a str,
+    offset: u64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    duplicate: bool,
+}
+
+/// Longer than any subject that a directory or token would hold.
+const USER_BYTES: usize = 128;
+
+impl Ingest {
+    /// A door to `log`.
+    pub fn new(log: Arc<dyn EventLog>, limits: Limits, metrics: Arc<Metrics>) -> Self {
+        Self { log, limits, metrics }
+    }
+
+    /// The largest body, in bytes.
+    pub fn body_limit(&self) -> usize {
+        crate::config::bytes(self.limits.publish_body)
+    }
+
+    /// Takes a body and answers when its events are durable.
+    pub async fn publish(&self, body: Bytes) -> Reply {
+        let began = Instant::now();
+        let result = match self.parse(&body) {
+            Ok((events, is_array)) => self
+                .append(events)
+                .await
+                .map(|positions| self.stored(&positions, is_array)),
+            Err(problem) => Err(("invalid", problem)),
+        };
+        self.metrics.append_seconds.observe(began.elapsed().as_secs_f64());
+        match result {
+            Ok(reply) => reply,
+            Err((result, problem)) => {
+                self.metrics.ingested.get_or_create(&Outcome { result }).inc();
+                problem.response()
+            }
+        }
+    }
+
+    fn parse(&self, body: &[u8]) -> Result<(Vec<Event>, bool), Problem> {
+        // Two more: the array of events, and the event around its data.
+        if codec::depth(body) > self.limits.json_depth + 2 {
+            let detail = format!(
+                "data is nested deeper than the {} levels allowed",
+                self.limits.json_depth
+            );
+            return Err(invalid("too-deep", detail));
+        }
+        let is_array = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+        let elements: Vec<&RawValue> = if is_array {
+            serde_json::from_slice(body).map_err(|error| not_json(&error))?
+        } else {
+            vec![serde_json::from_slice(body).map_err(|error| not_json(&error))?]
+        };
+        if elements.len() > self.limits.publish_events {
+            let (found, limit) = (elements.len(), self.limits.publish_events);
+            return Err(invalid(
+                "too-many-events",
+                format!("{found} events, more than the {limit} allowed"),
+            ));
+        }
+        let place = |index: usize| {
+            if is_array {
+                format!("/{index}")
+            } else {
+                String::new()
+            }
+        };
+        let events = elements
+            .iter()
+            .enumerate()
+            .map(|(index, element)| {
+                self.event(element).map_err(|(field, detail)| {
+                    invalid("invalid-event", detail).at(format!("{}{field}", place(index)))
+                })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok((events, is_array))
+    }
+
+    /// Parses one event; an error names the field, as the end of a JSON pointer.
+    fn event(&self, raw: &RawValue) -> Result<Event, (&'static str, String)> {
+        let sent: Sent<'_> = serde_json::from_str(raw.get()).map_err(|error| ("", field_error(&error)))?;
+        let channel = self
+            .channel(&sent.channel)
+            .map_err(|detail| ("/channel", detail))?;
+        let audience = match sent.user {
+            None => Audience::Everyone,
+            Some(user) => Audience::User(user_id(&user).map_err(|detail| ("/user", detail))?),
+        };
+        if let Some(id) = &sent.id
+            && (id.is_empty() || id.len() > self.limits.id_bytes)
+        {
+            return Err(("/id", format!("an id has 1 to {} bytes", self.limits.id_bytes)));
+        }
+        Ok(Event {
+            audience,
+            channel,
+            data: sent.data,
+            id: sent.id.map(|id| id.into_owned().into_boxed_str()),
+        })
+    }
+
+    fn channel(&self, text: &str) -> Result<ChannelName, String> {
+        if text.len() > self.limits.channel_bytes {
+            return Err(format!(
+                "a channel has at most {} bytes",
+                self.limits.channel_bytes
+            ));
+        }
+        let channel = ChannelName::parse(text).map_err(|error| error.to_string())?;
+        if channel.segments() > self.limits.channel_segments {
+            return Err(format!(
+                "a channel has at most {} segments",
+                self.limits.channel_segments
+            ));
+        }
+        if channel.is_wild() {
+            return Err("events are published to a channel, not to a wildcard".to_owned());
+        }
+        match channel.kind() {
+            ChannelKind::Broadcast => Ok(channel),
+            ChannelKind::Meta | ChannelKind::Service => {
+                Err("/meta/ and /service/ channels belong to the protocol".to_owned())
+            }
+        }
+    }
+
+    async fn append(&self, events: Vec<Event>) -> Result<Vec<Position>, (&'static str, Problem)> {
+        self.log.append(events).await.map_err(|error| match error {
+            LogError::Full { .. } => ("full", storage_full(&error)),
+            LogError::Stopped(_) | LogError::Unusable(_) => ("unavailable", unavailable(&error)),
+        })
+    }
+
+    fn stored(&self, positions: &[Position], is_array: bool) -> Reply {
+        for position in positions {
+            let result = if position.duplicate { "duplicate" } else { "ok" };
+            self.metrics.ingested.get_or_create(&Outcome { result }).inc();
+        }
+        let epoch = &self.log.epoch().0;
+        let mut stored = positions.iter().map(|position| Stored {
+            epoch,
+            offset: position.offset.0,
+            duplicate: position.duplicate,
+        });
+        let body = if is_array {
+            serde_json::to_vec(&stored.collect::<Vec<_>>())
+        } else {
+            serde_json::to_vec(&stored.next())
+        };
+        http::json(
+            StatusCode::CREATED,
+            body.expect("positions are numbers and texts"),
+        )
+    }
+}
+
+fn user_id(text: &str) -> Result<UserId, String> {
+    if text.is_empty() || text.len() > USER_BYTES {
+        return Err(format!("a user has 1 to {USER_BYTES} bytes"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err("a user has no control characters".to_owned());
+    }
+    Ok(UserId(text.into()))
+}
+
+/// serde's own words, without the position inside the element: the pointer says which element it is.
+fn field_error(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split(" at line ").next().unwrap_or(&text).to_owned()
+}
+
+fn not_json(error: &serde_json::Error) -> Problem {
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        "not-json",
+        "The body is not JSON",
+        error.to_string(),
+    )
+}
+
+fn invalid(name: &str, detail: String) -> Problem {
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        name,
+        "An event cannot be published",
+        detail,
+    )
+}
+
+fn storage_full(error: &LogError) -> Problem {
+    let title = "The log has no room";
+    Problem::new(
+        StatusCode::INSUFFICIENT_STORAGE,
+        "storage-full",
+        title,
+        error.to_string(),
+    )
+    .retry_after(10)
+}
+
+fn unavailable(error: &LogError) -> Problem {
+    let title = "The log takes no events";
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "log-unavailable",
+        title,
+        error.to_string(),
+    )
+    .retry_after(1)
+}

@@ -1,0 +1,184 @@
+//! What operators see at `/metrics`, in OpenMetrics text. No label names a user, a session or a channel.
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// A label with the name of a transport.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Transport {
+    /// `websocket` or `long-polling`.
+    pub transport: &'static str,
+}
+
+/// A label that says how something ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Outcome {
+    /// `ok`, or why not.
+    pub result: &'static str,
+}
+
+/// The counters and gauges of one process.
+pub struct Metrics {
+    registry: Registry,
+    /// Open sockets and exchanges.
+    pub connections: Family<Transport, Gauge>,
+    /// Handshakes by result.
+    pub handshakes: Family<Outcome, Counter>,
+    /// Messages of clients that were refused, by reason.
+    pub refusals: Family<Outcome, Counter>,
+    /// Events taken from publishers, by result.
+    pub ingested: Family<Outcome, Counter>,
+    /// Events handed to sessions.
+    pub routed: Counter,
+    /// Events that left on a transport.
+    pub deliveries: Family<Transport, Counter>,
+    /// Sessions that fell behind and went on from the log.
+    pub fell_behind: Counter,
+    /// Reads of the log for sessions that were behind.
+    pub log_reads: Counter,
+    /// Dormant sessions that came back.
+    pub resumes: Counter,
+    /// Times that a session was told that events it had not seen are gone.
+    pub gaps: Counter,
+    /// Seconds from taking a publish to its being durable.
+    pub append_seconds: Histogram,
+    sessions: Gauge,
+    records: Gauge,
+    log_last: Gauge,
+    log_first: Gauge,
+    log_bytes: Gauge,
+}
+
+/// What is measured when somebody looks.
+pub struct Levels {
+    /// Sessions in memory.
+    pub sessions: usize,
+    /// Session records in the store.
+    pub records: u64,
+    /// The first offset in the log.
+    pub log_first: u64,
+    /// The last one.
+    pub log_last: u64,
+    /// What the log takes.
+    pub log_bytes: u64,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("halley");
+        let metrics = Self {
+            connections: Family::default(),
+            handshakes: Family::default(),
+            refusals: Family::default(),
+            ingested: Family::default(),
+            routed: Counter::default(),
+            deliveries: Family::default(),
+            fell_behind: Counter::default(),
+            log_reads: Counter::default(),
+            resumes: Counter::default(),
+            gaps: Counter::default(),
+            append_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 14)),
+            sessions: Gauge::default(),
+            records: Gauge::default(),
+            log_last: Gauge::default(),
+            log_first: Gauge::default(),
+            log_bytes: Gauge::default(),
+            registry: Registry::default(),
+        };
+        let all = &mut registry;
+        all.register(
+            "connections",
+            "Open carriers by transport",
+            metrics.connections.clone(),
+        );
+        all.register("handshakes", "Handshakes by result", metrics.handshakes.clone());
+        all.register(
+            "refusals",
+            "Client messages that were refused, by reason",
+            metrics.refusals.clone(),
+        );
+        all.register(
+            "events_ingested",
+            "Events taken from publishers, by result",
+            metrics.ingested.clone(),
+        );
+        all.register(
+            "events_routed",
+            "Events handed to sessions",
+            metrics.routed.clone(),
+        );
+        all.register(
+            "deliveries",
+            "Events that left, by transport",
+            metrics.deliveries.clone(),
+        );
+        all.register(
+            "slow_sessions",
+            "Sessions that fell behind and went on from the log",
+            metrics.fell_behind.clone(),
+        );
+        all.register(
+            "log_reads",
+            "Reads of the log for sessions that were behind",
+            metrics.log_reads.clone(),
+        );
+        all.register(
+            "resumes",
+            "Dormant sessions that came back",
+            metrics.resumes.clone(),
+        );
+        all.register(
+            "gap",
+            "Sessions told that events they had not seen are gone",
+            metrics.gaps.clone(),
+        );
+        all.register_with_unit(
+            "log_append",
+            "From taking a publish to its being durable",
+            Unit::Seconds,
+            metrics.append_seconds.clone(),
+        );
+        all.register("sessions", "Sessions in memory", metrics.sessions.clone());
+        all.register(
+            "session_records",
+            "Session records in the store",
+            metrics.records.clone(),
+        );
+        all.register(
+            "log_last_offset",
+            "The last durable offset",
+            metrics.log_last.clone(),
+        );
+        all.register(
+            "log_first_offset",
+            "The first offset still there",
+            metrics.log_first.clone(),
+        );
+        all.register_with_unit(
+            "log",
+            "What the log takes",
+            Unit::Bytes,
+            metrics.log_bytes.clone(),
+        );
+        Self { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    /// The OpenMetrics text.
+    pub fn encode(&self, levels: &Levels) -> String {
+        let set = |gauge: &Gauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&self.sessions, levels.sessions as u64);
+        set(&self.records, levels.records);
+        set(&self.log_first, levels.log_first);
+        set(&self.log_last, levels.log_last);
+        set(&self.log_bytes, levels.log_bytes);
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry).expect("writing to a String cannot fail");
+        text
+    }
+}

@@ -1,0 +1,101 @@
+//! One session in memory: the protocol's state under a lock, and the task that waits for it.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Instant;
+
+use bayeux::{Carrier, ClientId, Delivery, Handover, Session};
+use parking_lot::Mutex;
+
+use crate::auth::Browser;
+use crate::event::UserId;
+
+/// A session that is in memory, and whose it is. The owner never changes.
+#[derive(Debug)]
+pub struct Handle {
+    pub(super) client_id: ClientId,
+    pub(super) user: Option<UserId>,
+    pub(super) browser: Option<Browser>,
+    pub(super) state: Mutex<State>,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) session: Session,
+    pub(super) stage: Stage,
+    /// Tasks that wait for this session to have something for their carrier; one, but for moments of take-over.
+    pub(super) waiting: Vec<(Carrier, Waker)>,
+    /// When the timer will look at this session next.
+    pub(super) timer: Option<Instant>,
+    /// There is a record in the store.
+    pub(super) stored: bool,
+    /// When that record was last known to say that the session is alive.
+    pub(super) refreshed: Instant,
+}
+
+/// Whether this is still the place to find the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Yes.
+    Here,
+    /// No: it went dormant, or ended. Whoever holds the handle looks it up again.
+    Gone,
+}
+
+impl State {
+    pub(super) fn wake(&mut self) -> Vec<(Carrier, Waker)> {
+        std::mem::take(&mut self.waiting)
+    }
+
+    pub(super) fn wait(&mut self, carrier: Carrier, waker: &Waker) {
+        match self.waiting.iter_mut().find(|(waiting, _)| *waiting == carrier) {
+            Some((_, known)) => known.clone_from(waker),
+            None => self.waiting.push((carrier, waker.clone())),
+        }
+    }
+}
+
+impl Handle {
+    /// The session's clientId.
+    pub fn client_id(&self) -> &ClientId {
+        &self.client_id
+    }
+
+    /// Hands an event over, and wakes the task that can send it.
+    pub(crate) fn hand_over(&self, event: &Arc<Delivery>) -> Handover {
+        let (handover, waiting) = {
+            let mut state = self.state.lock();
+            let handover = state.session.handle_event(event);
+            (
+                handover,
+                if handover == Handover::Wake {
+                    state.wake()
+                } else {
+                    Vec::new()
+                },
+            )
+        };
+        // After the lock: a task that is woken wants it first of all.
+        waiting.into_iter().for_each(|(_, waker)| waker.wake());
+        handover
+    }
+}
+
+/// A session as routing knows it: equal to itself only.
+#[derive(Debug, Clone)]
+pub struct Subscriber(pub(crate) Arc<Handle>);
+
+impl PartialEq for Subscriber {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Subscriber {}
+
+impl Hash for Subscriber {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        Arc::as_ptr(&self.0).hash(hasher);
+    }
+}

@@ -1,0 +1,505 @@
+//! Every session of this node: those in memory, and the way back for those that are dormant.
+//!
+//! The one rule of locking: a session's lock may be held while a map of routing or of this registry is changed, never the
+//! other way round; and no lock is held across an await.
+
+mod handle;
+mod sleep;
+mod timers;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+use bayeux::{
+    Answer, Carrier, CarrierKind, ChannelPattern, ClientId, LogEnds, Message, Offset, Output, PageRead,
+    Reply, Routes, Session, Target,
+};
+use dashmap::DashMap;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use routing::Routing;
+
+use crate::auth::{Browser, Principal};
+use crate::event::UserId;
+use crate::log::{EventLog, Interest, Limit, LogError, SessionRecord, SessionStore};
+use crate::metrics::Metrics;
+
+pub use handle::{Handle, Subscriber};
+use handle::{Stage, State};
+use timers::Timers;
+
+/// The sessions of this node.
+pub struct Sessions {
+    by_id: DashMap<ClientId, Arc<Handle>>,
+    routing: Routing<Subscriber>,
+    timers: Timers,
+    /// Every event up to here has been handed to the sessions that want it.
+    dispatched: AtomicU64,
+    next_carrier: AtomicU64,
+    log: Arc<dyn EventLog>,
+    store: Arc<dyn SessionStore>,
+    settings: Arc<bayeux::Settings>,
+    options: Options,
+    metrics: Arc<Metrics>,
+}
+
+/// What an operator may choose about sessions beyond the protocol.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long a dormant session can come back.
+    pub resume_window: Duration,
+    /// A session is found by its clientId alone.
+    pub trust_client_session: bool,
+}
+
+/// Who sends a message, as far as the request or socket itself tells.
+#[derive(Debug, Clone, Default)]
+pub struct Requester {
+    /// Shown credentials were good, and this is whose they are.
+    pub principal: Option<Principal>,
+    /// Shown credentials were wrong.
+    pub refused: bool,
+    /// The browser cookie.
+    pub browser: Option<Browser>,
+}
+
+/// What a message led to: the protocol's answer, and the writes that must be durable before it may be sent.
+pub struct Handled {
+    /// The protocol's answer.
+    pub answer: Answer,
+    /// The session's record, if it changed.
+    pub written: Option<BoxFuture<'static, Result<(), LogError>>>,
+}
+
+impl Sessions {
+    /// An empty registry over a log and a store.
+    pub fn new(
+        log: Arc<dyn EventLog>,
+        store: Arc<dyn SessionStore>,
+        settings: Arc<bayeux::Settings>,
+        options: Options,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            by_id: DashMap::new(),
+            routing: Routing::default(),
+            timers: Timers::new(Instant::now()),
+            dispatched: AtomicU64::new(log.bounds().last.0),
+            next_carrier: AtomicU64::new(1),
+            log,
+            store,
+            settings,
+            options,
+            metrics,
+        }
+    }
+
+    /// Who wants what.
+    pub(crate) fn routing(&self) -> &Routing<Subscriber> {
+        &self.routing
+    }
+
+    /// Times, rules and limits.
+    pub fn settings(&self) -> &bayeux::Settings {
+        &self.settings
+    }
+
+    /// The number of sessions in memory.
+    pub fn count(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Every event up to `offset` has been handed over.
+    pub(crate) fn dispatched(&self, offset: Offset) {
+        self.dispatched.store(offset.0, Ordering::Release);
+    }
+
+    /// A carrier that was never used before.
+    pub fn carrier(&self, kind: CarrierKind) -> Carrier {
+        Carrier {
+            id: self.next_carrier.fetch_add(1, Ordering::Relaxed),
+            kind,
+        }
+    }
+
+    /// Opens a session for `principal`, whose events it gets from now on.
+    pub fn open(
+        &self,
+        principal: &Principal,
+        browser: Option<Browser>,
+        message: &Message<'_>,
+    ) -> (Arc<Handle>, Reply) {
+        let client_id = ClientId::new(&crate::auth::random_id(26));
+        let now = Instant::now();
+        let (session, reply) = Session::open(
+            client_id.clone(),
+            Arc::clone(&self.settings),
+            self.log_ends(),
+            now,
+            message,
+        );
+        let handle = Arc::new(Handle::new(
+            client_id.clone(),
+            principal.user.clone(),
+            browser,
+            session,
+            false,
+            now,
+        ));
+        self.by_id.insert(client_id, Arc::clone(&handle));
+        if let Some(user) = &handle.user {
+            self.routing.join(&user.0, Subscriber(Arc::clone(&handle)));
+        }
+        let mut state = handle.state.lock();
+        self.reschedule(&handle, &mut state);
+        drop(state);
+        (handle, reply)
+    }
+
+    /// The session with this clientId, from memory or woken from its record, if it is the requester's. `spoke_before` says
+    /// that the same socket has spoken for it before.
+    pub async fn find(
+        &self,
+        client_id: &str,
+        who: &Requester,
+        spoke_before: bool,
+    ) -> Result<Option<Arc<Handle>>, LogError> {
+        loop {
+            let Some(handle) = self.in_memory(client_id) else {
+                return self.wake(client_id, who, spoke_before).await;
+            };
+            if !spoke_before && !self.belongs(&handle.user, &handle.browser, who) {
+                return Ok(None);
+            }
+            if self.is_here(&handle) {
+                return Ok(Some(handle));
+            }
+            // It is being removed this very moment.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Whether a handle is still the place to find its session.
+    pub fn is_here(&self, handle: &Handle) -> bool {
+        handle.state.lock().stage == Stage::Here
+    }
+
+    /// Answers the held connect of a session now.
+    pub fn release(&self, handle: &Handle) {
+        let waiting = {
+            let mut state = handle.state.lock();
+            state.session.handle_release();
+            state.wake()
+        };
+        waiting.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+
+    fn in_memory(&self, client_id: &str) -> Option<Arc<Handle>> {
+        self.by_id.get(client_id).map(|handle| Arc::clone(&handle))
+    }
+
+    /// Credentials decide when they are shown; else the browser does. Wrong credentials are never made good by a cookie.
+    fn belongs(&self, user: &Option<UserId>, browser: &Option<Browser>, who: &Requester) -> bool {
+        if who.refused {
+            return false;
+        }
+        let same_browser = browser.is_some() && *browser == who.browser;
+        match (
+            user,
+            who.principal
+                .as_ref()
+                .and_then(|principal| principal.user.as_ref()),
+        ) {
+            (Some(owner), Some(asking)) => owner == asking,
+            (None, Some(_)) => false,
+            (Some(_) | None, None) => same_browser || self.options.trust_client_session,
+        }
+    }
+
+    /// Takes a message for a session that [`Sessions::find`] found. `None` when the session has just left memory: find it
+    /// again.
+    pub fn handle_message(
+        &self,
+        handle: &Arc<Handle>,
+        carrier: Carrier,
+        alone: bool,
+        message: &Message<'_>,
+    ) -> Option<Handled> {
+        let mut state = handle.state.lock();
+        if state.stage == Stage::Gone {
+            return None;
+        }
+        let before = state.session.subscriptions().len();
+        let mut routes = Registration {
+            sessions: self,
+            handle,
+        };
+        let answer = state
+            .session
+            .handle_message(Instant::now(), carrier, alone, message, &mut routes);
+        let is_change = match message.target {
+            Target::Subscribe => state.session.subscriptions().len() != before,
+            Target::Unsubscribe => state.stored && state.session.subscriptions().len() != before,
+            Target::Connect => !state.stored,
+            Target::Handshake | Target::Disconnect | Target::Service | Target::Publish(_) => false,
+        };
+        let mut written = is_change.then(|| self.put(handle, &mut state));
+        if message.target == Target::Connect {
+            // Worth keeping, not worth waiting for: a lost record of a session without subscriptions loses nothing.
+            written = None;
+        }
+        if state.session.is_over() {
+            self.remove(handle, &mut state);
+        }
+        let takes_over = message.target == Target::Connect || carrier.kind == CarrierKind::Socket;
+        let others = if takes_over { state.wake() } else { Vec::new() };
+        self.reschedule(handle, &mut state);
+        drop(state);
+        others.into_iter().for_each(|(_, waker)| waker.wake());
+        Some(Handled { answer, written })
+    }
+
+    /// Waits until the session has something for this carrier, and takes all of it up to `room` bytes of events.
+    pub fn outputs<'a>(&'a self, handle: &'a Arc<Handle>, carrier: Carrier, room: usize) -> Outputs<'a> {
+        Outputs {
+            sessions: self,
+            handle,
+            carrier,
+            room,
+        }
+    }
+
+    fn poll_outputs(
+        &self,
+        handle: &Arc<Handle>,
+        carrier: Carrier,
+        room: usize,
+        waker: Option<&std::task::Waker>,
+    ) -> Vec<Output> {
+        let mut state = handle.state.lock();
+        let mut outputs = Vec::new();
+        if state.stage == Stage::Gone && !state.session.is_over() {
+            outputs.push(Output::Superseded);
+            return outputs;
+        }
+        state
+            .session
+            .handle_progress(Offset(self.dispatched.load(Ordering::Acquire)));
+        let now = Instant::now();
+        let mut taken = 0;
+        while taken < room
+            && let Some(output) = state.session.poll_output(now, carrier)
+        {
+            if let Output::Event(event) = &output {
+                taken += event.size();
+            }
+            outputs.push(output);
+        }
+        if let (true, Some(waker)) = (outputs.is_empty(), waker) {
+            state.wait(carrier, waker);
+        }
+        self.reschedule(handle, &mut state);
+        outputs
+    }
+
+    /// Reads the log for a session, as [`Output::ReadLog`] asks.
+    pub async fn read_log(
+        &self,
+        handle: &Arc<Handle>,
+        carrier: Carrier,
+        after: Offset,
+    ) -> Result<(), LogError> {
+        let patterns = {
+            let state = handle.state.lock();
+            state
+                .session
+                .subscriptions()
+                .iter()
+                .map(|subscription| subscription.pattern.clone())
+                .collect()
+        };
+        let interest = Interest {
+            user: handle.user.clone(),
+            patterns,
+        };
+        // Half of what a session may keep, so that what was sent and not proven can stay beside it.
+        let limits = &self.settings.limits;
+        let limit = Limit {
+            events: (limits.queue_events / 2).max(1),
+            bytes: limits.queue_bytes / 2,
+        };
+        let page = self.log.read(&interest, after, limit).await?;
+        self.metrics.log_reads.inc();
+        if page.gap.is_some() {
+            self.metrics.gaps.inc();
+        }
+        let page = PageRead {
+            after,
+            events: page.events,
+            through: page.through,
+            gap: page.gap,
+        };
+        handle.state.lock().session.handle_read(carrier, page);
+        Ok(())
+    }
+
+    /// A pong came back.
+    pub fn handle_pong(&self, handle: &Arc<Handle>, carrier: Carrier, offset: Offset) {
+        let mut state = handle.state.lock();
+        state.session.handle_pong(Instant::now(), carrier, offset);
+        self.reschedule(handle, &mut state);
+    }
+
+    /// A carrier is gone.
+    pub fn handle_carrier_lost(&self, handle: &Arc<Handle>, carrier: Carrier) {
+        let mut state = handle.state.lock();
+        state.waiting.retain(|(waiting, _)| *waiting != carrier);
+        state.session.handle_carrier_lost(Instant::now(), carrier);
+        self.reschedule(handle, &mut state);
+    }
+
+    /// The response with the last connect reply of this session may not have arrived.
+    pub fn handle_reply_lost(&self, handle: &Arc<Handle>) {
+        handle.state.lock().session.handle_reply_lost();
+    }
+
+    fn log_ends(&self) -> LogEnds {
+        let bounds = self.log.bounds();
+        LogEnds {
+            first: bounds.first,
+            last: bounds.last,
+        }
+    }
+
+    /// Makes sure that the timer looks at the session by its next deadline.
+    fn reschedule(&self, handle: &Arc<Handle>, state: &mut State) {
+        let Some(deadline) = state.session.poll_timeout() else {
+            return;
+        };
+        if state.timer.is_none_or(|timer| deadline < timer) {
+            state.timer = Some(self.timers.add(handle, deadline));
+        }
+    }
+
+    fn put(&self, handle: &Handle, state: &mut State) -> BoxFuture<'static, Result<(), LogError>> {
+        state.stored = true;
+        state.refreshed = Instant::now();
+        self.store.put(self.record(handle, state))
+    }
+
+    fn record(&self, handle: &Handle, state: &State) -> SessionRecord {
+        SessionRecord {
+            client_id: handle.client_id.clone(),
+            user: handle.user.as_ref().map(|user| Arc::clone(&user.0)),
+            browser: handle.browser.clone(),
+            epoch: self.log.epoch().clone(),
+            state: state.session.snapshot(),
+            seen: SystemTime::now(),
+        }
+    }
+
+    /// Takes a session out of memory and routing. Its record is another matter.
+    fn leave(&self, handle: &Arc<Handle>, state: &mut State) {
+        state.stage = Stage::Gone;
+        self.by_id
+            .remove_if(&handle.client_id, |_, known| Arc::ptr_eq(known, handle));
+        let subscriber = Subscriber(Arc::clone(handle));
+        if let Some(user) = &handle.user {
+            self.routing.leave(&user.0, &subscriber);
+        }
+        for subscription in state.session.subscriptions() {
+            self.routing.unsubscribe(&subscription.pattern, &subscriber);
+        }
+    }
+
+    /// Ends a session for good.
+    fn remove(&self, handle: &Arc<Handle>, state: &mut State) {
+        self.leave(handle, state);
+        if std::mem::take(&mut state.stored) {
+            // The call takes its place among the writes; nobody has to wait for it.
+            drop(self.store.remove(&handle.client_id));
+        }
+    }
+}
+
+impl Handle {
+    fn new(
+        client_id: ClientId,
+        user: Option<UserId>,
+        browser: Option<Browser>,
+        session: Session,
+        stored: bool,
+        now: Instant,
+    ) -> Self {
+        let state = State {
+            session,
+            stage: Stage::Here,
+            waiting: Vec::new(),
+            timer: None,
+            stored,
+            refreshed: now,
+        };
+        Self {
+            client_id,
+            user,
+            browser,
+            state: Mutex::new(state),
+        }
+    }
+}
+
+/// Makes the subscriptions of one session known.
+struct Registration<'a> {
+    sessions: &'a Sessions,
+    handle: &'a Arc<Handle>,
+}
+
+impl Routes for Registration<'_> {
+    fn add(&mut self, pattern: &ChannelPattern) -> Offset {
+        self.sessions
+            .routing
+            .subscribe(pattern, Subscriber(Arc::clone(self.handle)));
+        // Only now: what becomes durable between reading the end and being routed would be lost.
+        self.sessions.log.bounds().last
+    }
+
+    fn remove(&mut self, pattern: &ChannelPattern) {
+        self.sessions
+            .routing
+            .unsubscribe(pattern, &Subscriber(Arc::clone(self.handle)));
+    }
+}
+
+/// The future of [`Sessions::outputs`].
+pub struct Outputs<'a> {
+    sessions: &'a Sessions,
+    handle: &'a Arc<Handle>,
+    carrier: Carrier,
+    room: usize,
+}
+
+impl Outputs<'_> {
+    /// What there is now, without waiting.
+    pub fn now(&self) -> Vec<Output> {
+        self.sessions
+            .poll_outputs(self.handle, self.carrier, self.room, None)
+    }
+}
+
+impl Future for Outputs<'_> {
+    type Output = Vec<Output>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Vec<Output>> {
+        let outputs = self
+            .sessions
+            .poll_outputs(self.handle, self.carrier, self.room, Some(context.waker()));
+        if outputs.is_empty() {
+            Poll::Pending
+        } else {
+            Poll::Ready(outputs)
+        }
+    }
+}

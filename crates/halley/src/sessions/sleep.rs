@@ -1,0 +1,207 @@
+//! How sessions leave memory and come back.
+//!
+//! A session that its client left alone for `maxInterval` goes dormant: its record is made durable, then it leaves memory.
+//! A message with its clientId wakes it, in this process or after it. A session that never connected is forgotten.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bayeux::{ClientId, LogEnds, Offset, Session};
+use tracing::{debug, warn};
+
+use super::handle::{Handle, Stage, State};
+use super::timers::TICK;
+use super::{Requester, Sessions, Subscriber};
+use crate::http::Shutdown;
+use crate::log::{LogError, SessionRecord};
+
+impl Sessions {
+    /// Lets time pass for every session, until shutdown.
+    pub async fn run_timers(self: Arc<Self>, mut shutdown: Shutdown) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = shutdown.wait() => return,
+            }
+            for handle in self.timers.due(Instant::now()) {
+                if let Some(handle) = handle.upgrade() {
+                    self.handle_timer(&handle);
+                }
+            }
+        }
+    }
+
+    fn handle_timer(self: &Arc<Self>, handle: &Arc<Handle>) {
+        let now = Instant::now();
+        let mut state = handle.state.lock();
+        state.timer = None;
+        let waiting = if state.session.handle_timeout(now) {
+            state.wake()
+        } else {
+            Vec::new()
+        };
+        if state.stage == Stage::Here {
+            self.note_cursor(handle, &mut state, now);
+            if state.session.is_silent() {
+                self.put_to_sleep(handle, &mut state);
+            }
+        }
+        self.reschedule(handle, &mut state);
+        // A session with no deadline is looked at once a turn, for its record's sake.
+        if state.stage == Stage::Here && state.timer.is_none() {
+            state.timer = Some(self.timers.add(handle, now + Duration::from_secs(3600)));
+        }
+        drop(state);
+        waiting.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+
+    /// Writes down how far a session has come when that moved, and that it lives when that was long ago.
+    fn note_cursor(&self, handle: &Handle, state: &mut State, now: Instant) {
+        if !state.stored {
+            return;
+        }
+        let moved = state.session.poll_checkpoint();
+        let is_stale = now.duration_since(state.refreshed) > self.options.resume_window / 4;
+        let Some(cursor) = moved.or_else(|| is_stale.then(|| state.session.snapshot().cursor)) else {
+            return;
+        };
+        state.refreshed = now;
+        drop(
+            self.store
+                .checkpoint(&handle.client_id, cursor, SystemTime::now()),
+        );
+    }
+
+    fn put_to_sleep(self: &Arc<Self>, handle: &Arc<Handle>, state: &mut State) {
+        if !state.session.was_connected() {
+            debug!(client = ?handle.client_id, "forgotten: it never connected");
+            self.remove(handle, state);
+            return;
+        }
+        let written = self.put(handle, state);
+        let (sessions, handle) = (Arc::clone(self), Arc::clone(handle));
+        tokio::spawn(async move {
+            let result = written.await;
+            let mut state = handle.state.lock();
+            match result {
+                // Its client came back while the record was written.
+                Ok(()) if !state.session.is_silent() || state.stage == Stage::Gone => {}
+                Ok(()) => {
+                    debug!(client = ?handle.client_id, "dormant");
+                    sessions.leave(&handle, &mut state);
+                    let waiting = state.wake();
+                    drop(state);
+                    waiting.into_iter().for_each(|(_, waker)| waker.wake());
+                }
+                Err(error) => warn!(%error, "a session stays in memory: its record was not written"),
+            }
+        });
+    }
+
+    /// Wakes a dormant session, if it is the requester's.
+    pub(super) async fn wake(
+        &self,
+        client_id: &str,
+        who: &Requester,
+        spoke_before: bool,
+    ) -> Result<Option<Arc<Handle>>, LogError> {
+        let Some(record) = self.store.get(&ClientId::new(client_id)).await? else {
+            return Ok(None);
+        };
+        let user = record.user.clone().map(crate::event::UserId);
+        if !spoke_before && !self.belongs(&user, &record.browser, who) {
+            return Ok(None);
+        }
+        Ok(Some(self.resume(record, user)))
+    }
+
+    fn resume(&self, record: SessionRecord, user: Option<crate::event::UserId>) -> Arc<Handle> {
+        let now = Instant::now();
+        let same_log = record.epoch == *self.log.epoch();
+        let ends = self.log_ends();
+        let session = Session::resume(
+            record.client_id.clone(),
+            Arc::clone(&self.settings),
+            record.state,
+            ends,
+            same_log,
+            now,
+        );
+        if session.has_gap() {
+            self.metrics.gaps.inc();
+        }
+        let handle = Arc::new(Handle::new(
+            record.client_id.clone(),
+            user,
+            record.browser,
+            session,
+            true,
+            now,
+        ));
+        // Held until the session knows what it may have missed: an event that is routed meanwhile waits for it.
+        let mut state = handle.state.lock();
+        match self.by_id.entry(record.client_id) {
+            dashmap::Entry::Occupied(known) => return Arc::clone(known.get()),
+            dashmap::Entry::Vacant(place) => drop(place.insert(Arc::clone(&handle))),
+        }
+        let subscriber = Subscriber(Arc::clone(&handle));
+        if let Some(user) = &handle.user {
+            self.routing.join(&user.0, subscriber.clone());
+        }
+        for subscription in state.session.subscriptions() {
+            self.routing.subscribe(&subscription.pattern, subscriber.clone());
+        }
+        let LogEnds { last, .. } = self.log_ends();
+        state.session.handle_missed(last);
+        self.reschedule(&handle, &mut state);
+        self.metrics.resumes.inc();
+        debug!(client = ?handle.client_id, "woken");
+        drop(state);
+        handle
+    }
+
+    /// Writes down every session, for the end of the process.
+    pub async fn save_all(&self) -> Result<(), LogError> {
+        let handles: Vec<Arc<Handle>> = self.by_id.iter().map(|entry| Arc::clone(entry.value())).collect();
+        let mut writes = Vec::with_capacity(handles.len());
+        for handle in handles {
+            let mut state = handle.state.lock();
+            state
+                .session
+                .handle_progress(Offset(self.dispatched.load(std::sync::atomic::Ordering::Acquire)));
+            if state.stage == Stage::Here && state.session.was_connected() {
+                writes.push(self.put(&handle, &mut state));
+            }
+        }
+        futures::future::try_join_all(writes).await?;
+        Ok(())
+    }
+
+    /// Forgets the records of sessions that did not come back in time, about once a minute, until shutdown.
+    pub async fn run_sweeper(self: Arc<Self>, mut shutdown: Shutdown) {
+        let started = SystemTime::now();
+        let window = self.options.resume_window;
+        let mut ticks =
+            tokio::time::interval((window / 10).clamp(Duration::from_secs(1), Duration::from_secs(60)));
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = shutdown.wait() => return,
+            }
+            // A live session's record is refreshed every quarter of the window. After a start everyone gets the whole
+            // window again: while the broker was down nobody could come back.
+            let now = SystemTime::now();
+            let oldest = now - window - window / 4;
+            if now.duration_since(started).is_ok_and(|up| up < window) {
+                continue;
+            }
+            match self.store.sweep(oldest).await {
+                Ok(0) => {}
+                Ok(count) => debug!(count, "records of sessions that did not come back were dropped"),
+                Err(error) => warn!(%error, "records of old sessions were not dropped"),
+            }
+        }
+    }
+}

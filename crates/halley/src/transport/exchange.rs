@@ -1,0 +1,246 @@
+//! Messages in, replies out: what every transport does with one body.
+
+use std::sync::Arc;
+
+use bayeux::codec::{self, BodyError, Decoded};
+use bayeux::{Answer, Carrier, ChannelName, Failure, Message, Reply, Target, deny_handshake};
+use futures::future::BoxFuture;
+use serde_json::value::RawValue;
+use tracing::debug;
+
+use super::Public;
+use crate::auth::Credentials;
+use crate::event::{Audience, Event};
+use crate::log::LogError;
+use crate::metrics::Outcome;
+use crate::sessions::{Handle, Requester};
+
+/// What one body led to.
+pub(super) struct Exchanged {
+    /// The replies, in the order of the messages.
+    pub(super) replies: Vec<Place>,
+    /// The session that this carrier speaks for now, if that changed.
+    pub(super) session: Option<Arc<Handle>>,
+    /// A handshake succeeded.
+    pub(super) shook_hands: bool,
+}
+
+/// The place of a reply among the others.
+pub(super) enum Place {
+    /// The reply is here.
+    Reply(Box<Reply>),
+    /// The connect of this session is answered by the session.
+    Connect(Arc<Handle>),
+}
+
+/// A body under way.
+struct Exchange<'a> {
+    public: &'a Public,
+    who: &'a mut Requester,
+    carrier: Carrier,
+    /// The session that this carrier spoke for before.
+    bound: Option<&'a Arc<Handle>>,
+    exchanged: Exchanged,
+    /// Events that clients publish, with the places of their replies.
+    events: Vec<Event>,
+    places: Vec<usize>,
+    /// Records that must be durable before anything is said.
+    writes: Vec<BoxFuture<'static, Result<(), LogError>>>,
+}
+
+/// Handles one body. Errors of the body are the client's; a [`LogError`] inside `Ok` is ours.
+pub(super) async fn exchange(
+    public: &Public,
+    who: &mut Requester,
+    carrier: Carrier,
+    bound: Option<&Arc<Handle>>,
+    body: &[u8],
+) -> Result<Result<Exchanged, LogError>, BodyError> {
+    let messages = codec::decode(body, &public.sessions.settings().limits)?;
+    let exchanged = Exchanged {
+        replies: Vec::with_capacity(messages.len()),
+        session: None,
+        shook_hands: false,
+    };
+    let exchange = Exchange {
+        public,
+        who,
+        carrier,
+        bound,
+        exchanged,
+        events: Vec::new(),
+        places: Vec::new(),
+        writes: Vec::new(),
+    };
+    Ok(exchange.run(messages).await)
+}
+
+impl Exchange<'_> {
+    async fn run(mut self, messages: Vec<Decoded<'_>>) -> Result<Exchanged, LogError> {
+        let alone = messages.len() == 1;
+        for (place, message) in messages.into_iter().enumerate() {
+            match message {
+                Err(reply) => self.reply(reply),
+                Ok(message) if message.target == Target::Handshake && place == 0 => {
+                    self.handshake(&message).await
+                }
+                Ok(message) if message.target == Target::Handshake => {
+                    self.refuse(&message, Failure::HandshakeNotFirst);
+                }
+                Ok(message) => self.speak(&message, alone).await?,
+            }
+        }
+        self.settle().await?;
+        Ok(self.exchanged)
+    }
+
+    async fn handshake(&mut self, message: &Message<'_>) {
+        self.learn_token(message).await;
+        let principal = match (&self.who.principal, self.who.refused) {
+            (Some(principal), false) => principal.clone(),
+            (None | Some(_), _) => {
+                self.count_handshake("denied");
+                return self.reply(Box::new(deny_handshake(message)));
+            }
+        };
+        if self.who.browser.is_none() {
+            self.who.browser = Some(self.public.browsers.issue());
+        }
+        let (handle, reply) = self
+            .public
+            .sessions
+            .open(&principal, self.who.browser.clone(), message);
+        self.count_handshake("ok");
+        debug!(client = ?handle.client_id(), "handshake");
+        self.exchanged.session = Some(handle);
+        self.exchanged.shook_hands = true;
+        self.reply(Box::new(reply));
+    }
+
+    /// Anything but a handshake: it speaks for a session.
+    async fn speak(&mut self, message: &Message<'_>, alone: bool) -> Result<(), LogError> {
+        loop {
+            let Some(handle) = self.session_of(message).await? else {
+                self.refuse(message, Failure::SessionUnknown);
+                return Ok(());
+            };
+            let Some(handled) = self
+                .public
+                .sessions
+                .handle_message(&handle, self.carrier, alone, message)
+            else {
+                // It went dormant between finding and speaking to it.
+                tokio::task::yield_now().await;
+                continue;
+            };
+            self.writes.extend(handled.written);
+            match handled.answer {
+                Answer::Reply(reply) => self.reply(reply),
+                Answer::Held => self.exchanged.replies.push(Place::Connect(Arc::clone(&handle))),
+                Answer::Publish(channel, reply) => {
+                    self.places.push(self.exchanged.replies.len());
+                    self.events.push(published(channel, message));
+                    self.reply(reply);
+                }
+            }
+            self.exchanged.session = Some(handle);
+            return Ok(());
+        }
+    }
+
+    /// The session of a message: the one that this carrier speaks for already, or one that the requester may speak for.
+    async fn session_of(&mut self, message: &Message<'_>) -> Result<Option<Arc<Handle>>, LogError> {
+        let Some(client_id) = message.client_id.as_deref() else {
+            return Ok(None);
+        };
+        let current = self.exchanged.session.as_ref().or(self.bound);
+        if let Some(handle) = current.filter(|handle| handle.client_id().as_str() == client_id)
+            && self.public.sessions.is_here(handle)
+        {
+            return Ok(Some(Arc::clone(handle)));
+        }
+        // One session a body: a foreign clientId further down is refused even if it could be found.
+        if self
+            .exchanged
+            .session
+            .as_ref()
+            .is_some_and(|handle| handle.client_id().as_str() != client_id)
+        {
+            return Ok(None);
+        }
+        let spoke_before = current.is_some_and(|handle| handle.client_id().as_str() == client_id);
+        self.learn_token(message).await;
+        self.public.sessions.find(client_id, self.who, spoke_before).await
+    }
+
+    /// A client that can set no headers shows its token in the message: `"ext":{"token":"…"}`.
+    async fn learn_token(&mut self, message: &Message<'_>) {
+        if let Some(token) = message.ext_text("token") {
+            self.who.learn(
+                self.public
+                    .authenticator
+                    .judge(&Credentials::from_token(token))
+                    .await,
+            );
+        }
+    }
+
+    /// Makes everything durable that the replies will say.
+    async fn settle(&mut self) -> Result<(), LogError> {
+        for written in self.writes.drain(..) {
+            written.await?;
+        }
+        if self.events.is_empty() {
+            return Ok(());
+        }
+        let failure = match self.public.log.append(std::mem::take(&mut self.events)).await {
+            Ok(_) => return Ok(()),
+            Err(LogError::Full { .. }) => Failure::StorageFull,
+            Err(LogError::Stopped(_) | LogError::Unusable(_)) => Failure::PublishFailed,
+        };
+        for place in &self.places {
+            if let Place::Reply(reply) = &mut self.exchanged.replies[*place] {
+                reply.fail(failure.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, message: &Message<'_>, failure: Failure) {
+        self.reply(Box::new(Reply::failure(message, failure)));
+    }
+
+    fn reply(&mut self, reply: Box<Reply>) {
+        if let Some(failure) = reply.error() {
+            self.public
+                .metrics
+                .refusals
+                .get_or_create(&Outcome {
+                    result: failure.label(),
+                })
+                .inc();
+        }
+        self.exchanged.replies.push(Place::Reply(reply));
+    }
+
+    fn count_handshake(&self, result: &'static str) {
+        self.public
+            .metrics
+            .handshakes
+            .get_or_create(&Outcome { result })
+            .inc();
+    }
+}
+
+/// A publish without data is delivered with `null`: an event without data looks like a reply to some clients.
+fn published(channel: ChannelName, message: &Message<'_>) -> Event {
+    let data = message
+        .data
+        .map_or_else(|| RawValue::NULL.to_owned(), ToOwned::to_owned);
+    Event {
+        audience: Audience::Everyone,
+        channel,
+        data,
+        id: None,
+    }
+}
