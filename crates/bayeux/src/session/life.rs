@@ -52,9 +52,10 @@ impl Life {
         self.expires = Some(next + settings.max_interval);
     }
 
-    /// The carrier that kept it alive is gone.
+    /// The carrier that kept it alive is gone. An interval that the client was given still counts.
     pub(super) fn left(&mut self, now: Instant, settings: &Settings) {
-        self.expires = Some(now + settings.max_interval);
+        let soonest = now + settings.max_interval;
+        self.expires = Some(self.expires.map_or(soonest, |expires| expires.max(soonest)));
     }
 
     pub(super) fn end(&mut self) {
