@@ -208,6 +208,29 @@ mod tests {
     }
 
     #[test]
+    fn who_barges_in_is_not_muted_any_more() {
+        let mut office = Office::open();
+        office.listen_in("15009", "15001");
+        let call = office.connect("15000", "15001");
+        office.on("15009", &call, "SwitchToBargeIn");
+        assert_eq!(office.view("15009", &call)["mute"], "Off");
+    }
+
+    #[test]
+    fn who_is_left_with_one_other_is_not_offered_to_remove_them() {
+        let mut office = Office::open();
+        office.listen_in("15009", "15001");
+        let call = office.connect("15000", "15001");
+        office.on("15009", &call, "SwitchToBargeIn");
+        office.on("15001", &call, "Hangup");
+        assert!(
+            !office
+                .capabilities("15009", &call)
+                .contains(&"RemoveParticipantFromConference".into())
+        );
+    }
+
+    #[test]
     fn who_listens_again_is_seen_no_more() {
         let mut office = Office::open();
         office.listen_in("15009", "15001");

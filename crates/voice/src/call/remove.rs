@@ -208,6 +208,16 @@ mod tests {
     }
 
     #[test]
+    fn whoever_makes_it_a_conference_again_owns_it() {
+        let mut office = Office::open();
+        let call = office.conference();
+        office.on_with("15000", &call, remove("15001"));
+        office.on_with("15002", &call, Office::to("SingleStepConference", "15003"));
+        office.on("15003", &call, "Answer");
+        assert_eq!(office.refused_with("15000", &call, remove("15003")), 3);
+    }
+
+    #[test]
     fn who_is_not_on_the_call_is_not_removed() {
         let mut office = Office::open();
         let call = office.conference();
