@@ -230,6 +230,12 @@ mod tests {
 
     #[test]
     fn fields_of_the_wrong_type_count_as_absent() {
+        let reply = reply(r#"{"channel":"/meta/connect","successful":true,"advice":"none","ext":7,"id":{}}"#);
+        assert!(reply.successful && reply.id.is_none() && reply.advice.is_none());
+    }
+
+    #[test]
+    fn a_message_is_published_whatever_its_publisher_put_beside_the_data() {
         assert!(is_published(
             r#"{"channel":"/a","data":1,"advice":"none","ext":7,"id":{}}"#
         ));

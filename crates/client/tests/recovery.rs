@@ -45,8 +45,12 @@ async fn a_cut_is_told_and_its_end_too() {
 #[tokio::test]
 async fn an_http_error_is_a_failure_and_not_the_end_of_the_session() {
     let mut server = Server::start(Transport::LongPolling).await;
-    let (_client, _events, held) = server.connected(server.builder()).await;
+    let (_client, mut events, held) = server.connected(server.builder()).await;
     held.fail(StatusCode::SERVICE_UNAVAILABLE);
+    let Event::Interrupted { reason } = next(&mut events).await else {
+        panic!("not interrupted")
+    };
+    assert!(reason.contains("503"));
     assert_eq!(server.expect("/meta/connect").await.message()["clientId"], "a");
 }
 

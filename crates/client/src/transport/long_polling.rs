@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use super::cookies::Cookies;
 use super::http::{Line, Outcome, Post};
 use super::{Endpoint, Report, Transport};
-use crate::reply::{Incoming, decode};
+use crate::reply::decode;
 use crate::request::{CONNECT, MessageId, Request, encode};
 
 /// The `long-polling` connection type. A batch is one POST.
@@ -30,11 +30,12 @@ impl LongPolling {
 
     fn report(&mut self, outcome: Outcome) {
         let Outcome { ids, result } = outcome;
-        let reason = match result.and_then(|body| messages(&body)) {
-            Ok(messages) => {
+        let reason = match result.map(|body| decode(&body)) {
+            Ok(Ok(messages)) => {
                 self.reports.push_back(Report::Received(messages));
                 "the response holds no answer".to_owned()
             }
+            Ok(Err(error)) => format!("not a Bayeux message: {error}"),
             Err(reason) => reason,
         };
         // The exchange is over: what it did not answer will not be answered.
@@ -88,14 +89,4 @@ impl Transport for LongPolling {
 
     /// HTTP has no goodbye.
     async fn close(&mut self) {}
-}
-
-/// Only an array with something in it is an answer.
-fn messages(body: &[u8]) -> Result<Vec<Incoming>, String> {
-    let messages = decode(body).map_err(|error| format!("not a Bayeux message: {error}"))?;
-    if messages.is_empty() {
-        Err("the response is empty".to_owned())
-    } else {
-        Ok(messages)
-    }
 }
