@@ -221,6 +221,16 @@ mod tests {
     }
 
     #[test]
+    fn a_line_with_all_its_calls_is_busy() {
+        let mut office = Office::open();
+        for caller in 0..super::MOST_CALLS {
+            office.dial(["15000", "15001"][caller % 2], "15002");
+        }
+        office.dial("15003", "15002");
+        office.expect(&["15003 ErrorMessage '15002' is busy."]);
+    }
+
+    #[test]
     fn somebody_elses_call_is_not_found() {
         let mut office = Office::open();
         let call = office.connect("15000", "15001");

@@ -83,6 +83,7 @@ mod tests {
         let documented = include_str!("../../fixtures/remove-participant.json");
         let mut documented = serde_json::from_str::<Value>(documented).unwrap()["data"].clone();
         let mut office = Office::open();
+        office.after_seconds(600);
         let call = office.conference();
         office.after_seconds(43);
         let mut said = office.on_with("15000", &call, remove("15001"))[1].clone();
