@@ -3,9 +3,9 @@
 //! Pure: no I/O and no clock. [`Switch::perform`] takes the time, a user and an [`Operation`]; it either returns what
 //! each party is told, in order, or a [`Refusal`], in which case nothing has changed.
 //!
-//! One file per group of operations, each a few methods of [`turn::Turn`]: every method first checks everything that
+//! One file per group of operations, each a few methods of `turn::Turn`: every method first checks everything that
 //! can be refused, then changes, then tells. Every party sees its own view of a call: `participants` without itself,
-//! its own device and number, and the capabilities that it has ([`capability`]).
+//! its own device and number, and the capabilities that it has (`capability`).
 //!
 //! What the documents leave open is decided here and said where it is decided. Two decisions concern everything:
 //!
