@@ -139,3 +139,10 @@ async fn the_task_ends_when_handle_and_events_are_dropped() {
     let Server { mut connects, .. } = server;
     while connects.recv().await.is_some() {}
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_after_the_end_fails_even_if_no_event_is_read() {
+    let (client, _events, _server) = connected(1).await;
+    client.disconnect().await.unwrap();
+    assert!(matches!(client.disconnect().await, Err(Error::Closed)));
+}
