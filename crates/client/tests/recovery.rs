@@ -218,3 +218,18 @@ async fn an_idle_connection_that_the_server_closed_is_replaced() {
     });
     assert!(published.is_ok());
 }
+
+#[tokio::test]
+async fn a_request_that_was_given_up_before_it_was_sent_is_never_sent() {
+    let mut server = Server::start(Transport::LongPolling).await;
+    let builder = server.builder().network_delay(Duration::from_millis(100));
+    let (client, _events, _held) = server.connected(builder).await;
+    let (first, second, _unanswered) = tokio::join!(
+        client.publish("/first", &1),
+        client.publish("/second", &1),
+        server.next()
+    );
+    assert!(first.is_err() && second.is_err());
+    let (_, exchange) = tokio::join!(client.publish("/third", &1), server.next());
+    assert_eq!(exchange.message()["channel"], "/third");
+}

@@ -95,3 +95,17 @@ fn the_end_of_a_session_ends_its_calls() {
     it.receive(r#"{"channel":"/meta/disconnect","successful":true}"#);
     it.expect(&["answer: closed", "closed by server: None"]);
 }
+
+#[test]
+fn a_call_of_a_session_that_is_replaced_fails() {
+    let mut it = It::connected();
+    it.publish();
+    it.drain();
+    it.session_is_unknown();
+    let unknown = "402::session_unknown";
+    it.expect(&[
+        &format!("answer: connection failed: {unknown}"),
+        &format!("interrupted: {unknown}"),
+        "handshake",
+    ]);
+}
