@@ -62,8 +62,8 @@ impl App {
         let opening = (config.log.url.clone(), config.storage());
         let opened = tokio::task::spawn_blocking(move || log::open(&opening.0, &opening.1)).await;
         let storage = opened.unwrap_or_else(|panic| Err(LogError::Unusable(panic.to_string().into())))?;
-        let public_listener = bind(config.public.listen, "public.listen").await?;
-        let internal_listener = bind(config.internal.listen, "internal.listen").await?;
+        let public_listener = bind(config.public.listen, "public.listen")?;
+        let internal_listener = bind(config.internal.listen, "internal.listen")?;
 
         let (stop, shutdown) = Shutdown::new();
         let metrics = Arc::new(Metrics::default());
@@ -203,7 +203,7 @@ impl App {
     }
 }
 
-async fn bind(addr: SocketAddr, key: &'static str) -> Result<TcpListener, AppError> {
+fn bind(addr: SocketAddr, key: &'static str) -> Result<TcpListener, AppError> {
     let listen = || {
         let socket = socket2::Socket::new(socket2::Domain::for_address(addr), socket2::Type::STREAM, None)?;
         // After a crash the old connections linger in TIME_WAIT; that must not keep the new process from its port.

@@ -179,7 +179,7 @@ pub struct Channels {
 pub struct Logging {
     /// `text` or `json`.
     pub format: LogFormat,
-    /// A filter such as `info` or `halley=debug,info`.
+    /// A filter such as `info` or `halley=debug,warn`.
     pub filter: String,
 }
 
@@ -454,7 +454,7 @@ impl Default for Logging {
     fn default() -> Self {
         Self {
             format: LogFormat::Text,
-            filter: "info".to_owned(),
+            filter: "info,fjall=warn,lsm_tree=warn".to_owned(),
         }
     }
 }

@@ -71,6 +71,8 @@ fn digest(token: &str) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     fn judge(header: &str) -> Verdict {
@@ -86,7 +88,10 @@ mod tests {
             users,
         })
         .unwrap();
-        futures::executor::block_on(fixed.judge(&Credentials::from_header(Some(header))))
+        fixed
+            .judge(&Credentials::from_header(Some(header)))
+            .now_or_never()
+            .expect("judged at once")
     }
 
     fn is(user: &str) -> Verdict {

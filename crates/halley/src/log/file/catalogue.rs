@@ -184,3 +184,47 @@ impl Kind {
 pub(super) fn damaged(what: &str) -> LogError {
     LogError::Unusable(Arc::from(format!("the log is damaged: {what}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_format_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = tuning::open(folder.path()).unwrap();
+        let catalogue = Catalogue::open(&db).unwrap();
+        catalogue
+            .entries
+            .insert("format", (FORMAT + 1).to_be_bytes())
+            .unwrap();
+        let Err(error) = Catalogue::open(&db) else {
+            panic!("it was opened")
+        };
+        assert!(error.to_string().contains("a newer one wrote it"), "{error}");
+    }
+
+    #[test]
+    fn a_bucket_that_a_crash_left_behind_is_deleted_and_one_that_is_missing_is_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = tuning::open(folder.path()).unwrap();
+        let catalogue = Catalogue::open(&db).unwrap();
+        let mut batch = db.batch();
+        let used = catalogue
+            .begin(&db, &mut batch, Kind::Ids, 1, UNIX_EPOCH)
+            .unwrap();
+        batch.commit().unwrap();
+        catalogue
+            .begin(&db, &mut db.batch(), Kind::Ids, 2, UNIX_EPOCH)
+            .unwrap();
+        let numbers = catalogue
+            .buckets(&db, Kind::Ids)
+            .unwrap()
+            .into_iter()
+            .map(|found| found.number);
+        assert_eq!(numbers.collect::<Vec<_>>(), [1]);
+        assert!(!db.keyspace_exists("ids-2"));
+        db.delete_keyspace(used).unwrap();
+        assert!(catalogue.buckets(&db, Kind::Ids).is_err());
+    }
+}

@@ -10,6 +10,7 @@
 //! - [`sessions`]: the session records, in the same commits;
 //! - [`reader`], [`merge`], [`scan`]: a page is the merge of the ranges that an interest touches;
 //! - [`space`]: publishes are refused before the disk is full;
+//! - [`witness`]: notices when acknowledged events are missing after a start;
 //! - [`tuning`]: how fjall is set up.
 
 mod catalogue;
@@ -23,6 +24,7 @@ mod sessions;
 mod shared;
 mod space;
 mod tuning;
+mod witness;
 mod writer;
 
 use std::collections::VecDeque;
@@ -47,6 +49,7 @@ use self::reader::Reader;
 use self::sessions::{Encoded, Mark, Sessions};
 use self::shared::Shared;
 use self::space::Space;
+use self::witness::Witness;
 use self::writer::{Change, Command, Writer};
 use super::retention::{Bucket, Buckets};
 use super::{
@@ -70,6 +73,8 @@ pub(super) fn open(place: &str, settings: &Settings) -> Result<Opened, LogError>
     let catalogue = Catalogue::open(&db)?;
     let (epoch, secret) = (catalogue.epoch.clone(), catalogue.secret.clone());
     let (buckets, last) = event_buckets(&catalogue, &db)?;
+    let witness = Witness::open(path)?;
+    witness.check(last)?;
     let ids = Ids::new(settings.dedup_window, catalogue.buckets(&db, Kind::Ids)?);
     let records = db.keyspace(sessions::NAME, tuning::small).map_err(unusable)?;
     let sessions = Sessions::open(records.clone())?;
@@ -79,6 +84,7 @@ pub(super) fn open(place: &str, settings: &Settings) -> Result<Opened, LogError>
     shared.set_buckets(buckets.iter());
     shared.size_bytes.store(buckets.bytes(), Ordering::Release);
     let space = Space::new(path.to_owned(), settings.min_free_bytes);
+    let next = last.next();
     let writer = Writer {
         shared: shared.clone(),
         catalogue,
@@ -86,7 +92,8 @@ pub(super) fn open(place: &str, settings: &Settings) -> Result<Opened, LogError>
         ids,
         sessions,
         space,
-        next: last.next(),
+        witness,
+        next,
     };
     let (commands, receiver) = mpsc::channel();
     let thread = std::thread::Builder::new()

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fjall::compaction::Leveled;
-use fjall::config::{BlockSizePolicy, CompressionPolicy, FilterPolicy, PinningPolicy};
+use fjall::config::{BlockSizePolicy, CompressionPolicy, FilterPolicy, PartitioningPolicy, PinningPolicy};
 use fjall::{CompressionType, Database, KeyspaceCreateOptions};
 
 const MIB: u64 = 1 << 20;
@@ -25,8 +25,8 @@ pub(super) fn open(path: &Path) -> fjall::Result<Database> {
         // Journals are read again at start: this bounds how much (64 MiB is the least that fjall takes). What stays in
         // memory of seldom written keyspaces is flushed when it is reached.
         .max_journaling_size(64 * MIB)
-        // Blocks of tables, for replays. Dispatch gets its events from the writer, never from here.
-        .cache_size(8 * MIB)
+        // Blocks of tables, for replays and for event ids. Dispatch gets its events from the writer, never from here.
+        .cache_size(16 * MIB)
         // A commit is one write and one sync, asked for by the writer; nothing is persisted on the side.
         .manual_journal_persist(true)
         // The writer's thread would pay for it.
@@ -42,8 +42,10 @@ pub(super) fn events() -> KeyspaceCreateOptions {
         .max_memtable_size(EVENTS_MEMTABLE)
         // Never looked up by key, so no bloom filters.
         .filter_policy(FilterPolicy::disabled())
-        // An index in memory for every block of a log of many GiB would be most of the process: the cache has those in use.
+        // An index in memory for every block of a log of many GiB would be most of the process: the cache has the parts
+        // of it that are in use.
         .index_block_pinning_policy(PinningPolicy::disabled())
+        .index_block_partitioning_policy(PartitioningPolicy::all(true))
         .data_block_size_policy(BlockSizePolicy::all(16 * 1024))
         // The worker pays for it, and JSON shrinks to a third.
         .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
@@ -57,4 +59,10 @@ pub(super) fn small() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
         .manual_journal_persist(true)
         .max_memtable_size(SMALL_MEMTABLE)
+        // In one piece, the filter and the index of a large table do not fit the cache, and every look-up of an id would
+        // read them whole: megabytes for one key.
+        .filter_block_partitioning_policy(PartitioningPolicy::all(true))
+        .filter_block_pinning_policy(PinningPolicy::disabled())
+        .index_block_partitioning_policy(PartitioningPolicy::all(true))
+        .index_block_pinning_policy(PinningPolicy::disabled())
 }

@@ -23,6 +23,7 @@ use super::keys;
 use super::sessions::{Encoded, Mark, Sessions};
 use super::shared::Shared;
 use super::space::Space;
+use super::witness::Witness;
 use crate::log::retention::{Bucket, Buckets};
 use crate::log::{LogError, Position};
 
@@ -51,6 +52,7 @@ pub(super) struct Writer {
     pub(super) ids: Ids,
     pub(super) sessions: Sessions,
     pub(super) space: Space,
+    pub(super) witness: Witness,
     pub(super) next: Offset,
 }
 
@@ -222,6 +224,11 @@ impl Writer {
             ..
         } = commit;
         batch.commit().map_err(|error| self.stop(&error))?;
+        if let Some(last) = last {
+            self.witness
+                .record(last)
+                .map_err(|error| self.stop(&error.into()))?;
+        }
         self.ids.committed();
         self.sessions.committed();
         self.shared
