@@ -9,7 +9,7 @@
 //!
 //! An entry is written in the commit that puts something into its bucket for the first time, after the keyspace was
 //! made; and removed in a commit before the keyspace is deleted. So an entry without a keyspace is damage, and a
-//! keyspace without an entry is what a crash left behind.
+//! keyspace without an entry is what a crash left between the two.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -96,7 +96,11 @@ impl Catalogue {
         })
     }
 
-    /// The buckets of one kind, oldest first. Deletes the keyspaces that a crash left behind.
+    /// The buckets of one kind, oldest first. Deletes the keyspaces that a crash left behind after they were struck out.
+    ///
+    /// A keyspace that was made and never entered stays and is used for the bucket of that number. It must not be
+    /// deleted: it is the newest of all, and fjall 3.1 would give its number to the next one after a restart, and then
+    /// find the marks of the deletion on it.
     pub(super) fn buckets(&self, db: &Database, kind: Kind) -> Result<Vec<Found>, LogError> {
         let mut buckets = Vec::new();
         for entry in self.entries.prefix(kind.prefix()) {
@@ -116,13 +120,14 @@ impl Catalogue {
                 keyspace,
             });
         }
+        let newest = buckets.last().map_or(0, |bucket| bucket.number);
         for name in db.list_keyspace_names() {
-            let is_known = buckets.iter().any(|bucket| *bucket.keyspace.name() == name);
-            if name.starts_with(kind.stem()) && !is_known {
-                tracing::info!(
-                    keyspace = &*name,
-                    "deleting a bucket that was never used, or no longer"
-                );
+            let number = name
+                .strip_prefix(kind.stem())
+                .and_then(|number| number.parse::<u64>().ok());
+            let is_entered = buckets.iter().any(|bucket| Some(bucket.number) == number);
+            if number.is_some_and(|number| number < newest) && !is_entered {
+                tracing::info!(keyspace = &*name, "deleting a bucket that was struck out");
                 let keyspace = db.keyspace(&name, || kind.options()).map_err(unusable)?;
                 db.delete_keyspace(keyspace).map_err(unusable)?;
             }
@@ -205,26 +210,41 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_that_a_crash_left_behind_is_deleted_and_one_that_is_missing_is_damage() {
+    fn a_bucket_that_was_struck_out_is_deleted_and_one_that_was_not_entered_is_used() {
         let folder = tempfile::tempdir().unwrap();
         let db = tuning::open(folder.path()).unwrap();
         let catalogue = Catalogue::open(&db).unwrap();
         let mut batch = db.batch();
-        let used = catalogue
-            .begin(&db, &mut batch, Kind::Ids, 1, UNIX_EPOCH)
-            .unwrap();
+        for number in 1..=2 {
+            catalogue
+                .begin(&db, &mut batch, Kind::Ids, number, UNIX_EPOCH)
+                .unwrap();
+        }
+        catalogue.strike(&mut batch, Kind::Ids, 1);
         batch.commit().unwrap();
         catalogue
-            .begin(&db, &mut db.batch(), Kind::Ids, 2, UNIX_EPOCH)
+            .begin(&db, &mut db.batch(), Kind::Ids, 3, UNIX_EPOCH)
             .unwrap();
         let numbers = catalogue
             .buckets(&db, Kind::Ids)
             .unwrap()
             .into_iter()
             .map(|found| found.number);
-        assert_eq!(numbers.collect::<Vec<_>>(), [1]);
-        assert!(!db.keyspace_exists("ids-2"));
-        db.delete_keyspace(used).unwrap();
-        assert!(catalogue.buckets(&db, Kind::Ids).is_err());
+        assert_eq!(numbers.collect::<Vec<_>>(), [2]);
+        assert!(!db.keyspace_exists("ids-1") && db.keyspace_exists("ids-3"));
+    }
+
+    #[test]
+    fn a_bucket_that_is_missing_is_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = tuning::open(folder.path()).unwrap();
+        let catalogue = Catalogue::open(&db).unwrap();
+        let mut batch = db.batch();
+        let keyspace = catalogue
+            .begin(&db, &mut batch, Kind::Events, 1, UNIX_EPOCH)
+            .unwrap();
+        batch.commit().unwrap();
+        db.delete_keyspace(keyspace).unwrap();
+        assert!(catalogue.buckets(&db, Kind::Events).is_err());
     }
 }

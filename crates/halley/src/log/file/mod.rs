@@ -10,12 +10,14 @@
 //! - [`sessions`]: the session records, in the same commits;
 //! - [`reader`], [`merge`], [`scan`]: a page is the merge of the ranges that an interest touches;
 //! - [`space`]: publishes are refused before the disk is full;
+//! - [`journal`]: cuts off what a crash left unfinished, and finds damage, before fjall reads;
 //! - [`witness`]: notices when acknowledged events are missing after a start;
 //! - [`tuning`]: how fjall is set up.
 
 mod catalogue;
 mod commit;
 mod ids;
+mod journal;
 mod keys;
 mod merge;
 mod reader;
@@ -28,6 +30,7 @@ mod witness;
 mod writer;
 
 use std::collections::VecDeque;
+use std::fs::TryLockError;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -60,6 +63,7 @@ use crate::event::Event;
 
 /// Sessions that the writer looks at for one sweep command.
 const SWEEP: usize = 256;
+const IN_USE: &str = "another process has it open";
 
 /// Opens the log in a folder, or creates both.
 pub(super) fn open(place: &str, settings: &Settings) -> Result<Opened, LogError> {
@@ -69,7 +73,7 @@ pub(super) fn open(place: &str, settings: &Settings) -> Result<Opened, LogError>
         ));
     }
     let path = Path::new(place);
-    let db = tuning::open(path).map_err(|error| cannot_open(place, &error))?;
+    let db = open_database(path)?;
     let catalogue = Catalogue::open(&db)?;
     let (epoch, secret) = (catalogue.epoch.clone(), catalogue.secret.clone());
     let (buckets, last) = event_buckets(&catalogue, &db)?;
@@ -295,15 +299,25 @@ fn ask<T: Send + 'static>(
     .boxed()
 }
 
-fn cannot_open(place: &str, error: &fjall::Error) -> LogError {
-    let why = if matches!(error, fjall::Error::Locked) {
-        "another process has it open".to_owned()
-    } else if matches!(error, fjall::Error::InvalidVersion(_)) {
-        "it was written by another version of the storage engine".to_owned()
-    } else {
-        error.to_string()
-    };
-    LogError::Unusable(format!("cannot open the log in {place:?}: {why}").into())
+/// Opens the database, when its journals are in order and nobody else has it.
+fn open_database(path: &Path) -> Result<Database, LogError> {
+    let why = |why: &str| LogError::Unusable(format!("cannot open the log in {path:?}: {why}").into());
+    if let Ok(lock) = std::fs::File::open(path.join("lock")) {
+        // fjall takes the same lock, but only after the journals were looked through: that must be safe already.
+        if matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
+            return Err(why(IN_USE));
+        }
+        journal::mend(path)?;
+    }
+    tuning::open(path).map_err(|error| {
+        if matches!(error, fjall::Error::Locked) {
+            why(IN_USE)
+        } else if matches!(error, fjall::Error::InvalidVersion(_)) {
+            why("it was written by another version of the storage engine")
+        } else {
+            why(&error.to_string())
+        }
+    })
 }
 
 fn unusable(error: fjall::Error) -> LogError {
