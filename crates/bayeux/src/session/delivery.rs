@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::window::Pushed;
 use super::{Output, Session};
-use crate::{Carrier, Delivery, Offset};
+use crate::{Carrier, CarrierKind, Delivery, Offset};
 
 /// What became of an event that dispatch handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +127,9 @@ impl Session {
         if self.socket != Some(carrier) || self.brings_events(carrier) || self.life.is_over() {
             return None;
         }
+        if self.awaits_connect() {
+            return None;
+        }
         // A client that lost something hears of it before it gets what came later.
         if self.gap.is_some() && self.connects.is_held() {
             self.connects.release();
@@ -138,6 +141,12 @@ impl Session {
         }
         let after = self.window.wants_read()?;
         self.read_for(carrier, after)
+    }
+
+    /// An exchange brought events, and only the next connect says whether they arrived: a pong of a socket would prove them
+    /// without having seen them.
+    pub(super) fn awaits_connect(&self) -> bool {
+        self.brought_by == Some(CarrierKind::Exchange) && self.window.has_unproven()
     }
 
     fn wants(&self, event: &Delivery) -> bool {

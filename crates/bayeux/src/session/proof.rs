@@ -72,6 +72,7 @@ impl Session {
         let plain = !self.agreed.delivers_with_connect();
         if self.socket != Some(carrier)
             || !plain
+            || self.awaits_connect()
             || self.proof.outstanding.is_some()
             || !self.window.has_unproven()
         {
