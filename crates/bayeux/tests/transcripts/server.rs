@@ -117,12 +117,30 @@ impl Server {
         let words: Vec<&str> = event.split_whitespace().collect();
         match words[..] {
             // Events from the backend.
-            ["publish", channel, _, ..] => {
-                let data = event.splitn(3, ' ').nth(2).expect("three words");
-                self.publish(
-                    ChannelName::parse(channel).map_err(|error| error.to_string())?,
-                    serde_json::from_str(data).map_err(|error| error.to_string())?,
-                );
+            ["publish", channel, ..] => self.publish(channel_name(channel)?, json_after(event, channel)?),
+            // An event that is handed over again, or that the router did not hand over.
+            ["again", offset] => {
+                let place = number::<usize>(offset)? - 1;
+                let event = self.log.get(place).cloned().ok_or("no such event")?;
+                self.dispatch(&event);
+            }
+            ["missed", id, channel, ..] => {
+                let data = json_after(event, channel)?;
+                let end = self.end().next();
+                self.log
+                    .push(Arc::new(Delivery::encode(end, channel_name(channel)?, &data)));
+                self.sessions
+                    .get_mut(id)
+                    .ok_or("no such session")?
+                    .handle_missed(end);
+                self.drain(id);
+            }
+            ["release", id] => {
+                self.sessions
+                    .get_mut(id)
+                    .ok_or("no such session")?
+                    .handle_release();
+                self.drain(id);
             }
             // A client that has shaken hands, subscribed and connected: `! client s1 [ack] [ws1] /foo …`
             ["client", id, ref rest @ ..] => return self.greet(id, rest),
@@ -133,7 +151,10 @@ impl Server {
                 .get_mut(id)
                 .ok_or("no such session")?
                 .handle_reply_lost(),
-            ["pong", name] => self.pong(name).ok_or("no ping to answer")?,
+            ["pong", name] => self.pong(name, None).ok_or("no ping to answer")?,
+            ["pong", name, offset] => self
+                .pong(name, Some(Offset(number(offset)?)))
+                .ok_or("no such carrier")?,
             // The broker ends and starts again: in peace, or with what was last written down.
             ["restart"] => {
                 self.sessions
@@ -436,17 +457,22 @@ impl Server {
     }
 
     fn publish(&mut self, channel: ChannelName, data: Box<RawValue>) {
-        let event = Arc::new(Delivery::encode(self.end().next(), channel.clone(), &data));
+        let event = Arc::new(Delivery::encode(self.end().next(), channel, &data));
         self.log.push(Arc::clone(&event));
+        self.dispatch(&event);
+    }
+
+    /// Hands an event to whom it is routed, and wakes those who ask for it.
+    fn dispatch(&mut self, event: &Arc<Delivery>) {
         let mut receivers = BTreeSet::new();
-        channel.expand(|pattern| {
+        event.channel().expand(|pattern| {
             let matching = self.routes.iter().filter(|(_, route)| route.as_str() == pattern);
             receivers.extend(matching.map(|(id, _)| id.clone()));
         });
         let end = self.end();
         let mut awake = Vec::new();
         for (id, session) in &mut self.sessions {
-            if receivers.contains(id) && session.handle_event(&event) == Handover::Wake {
+            if receivers.contains(id) && session.handle_event(event) == Handover::Wake {
                 awake.push(id.clone());
             }
             session.handle_progress(end);
@@ -526,9 +552,10 @@ impl Server {
         Some(())
     }
 
-    fn pong(&mut self, name: &str) -> Option<()> {
+    /// Answers the oldest ping, or none.
+    fn pong(&mut self, name: &str, unasked: Option<Offset>) -> Option<()> {
         let open = self.carriers.get_mut(name)?;
-        let offset = open.pings.pop_front()?;
+        let offset = unasked.or_else(|| open.pings.pop_front())?;
         let carrier = open.carrier;
         for id in self.sessions.keys().cloned().collect::<Vec<_>>() {
             let session = self.sessions.get_mut(&id).expect("a session in memory");
@@ -587,4 +614,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("no number: {text}"))
+}
+
+fn channel_name(text: &str) -> Result<ChannelName, String> {
+    ChannelName::parse(text).map_err(|error| error.to_string())
+}
+
+/// What follows a word, as the JSON that it is.
+fn json_after(line: &str, word: &str) -> Result<Box<RawValue>, String> {
+    let (_, json) = line.split_once(&format!(" {word} ")).ok_or("no data")?;
+    serde_json::from_str(json).map_err(|error| error.to_string())
 }
