@@ -4,12 +4,12 @@
 //! * `>` a body from a client: `> […]` and `a> […]` are HTTP exchanges, `ws1> […]` is a frame of the WebSocket `ws1`
 //! * `<` what is said since then: `a< […]` the whole response, `ws1< […]` one frame, `s1< dormant` what became of a session
 //! * `+30s` lets time pass
-//! * `!` what happens outside, see [`Server::happen`]
+//! * `!` what happens outside, see `server/outside.rs`
 //!
 //! Bodies are compared as JSON: the order of keys is free, everything else is exact. What is said and not expected is an
 //! error. A carrier is polled after each message, and after an event or a timeout only if the session asked for that.
 
-#[path = "transcripts/server.rs"]
+#[path = "transcripts/server/mod.rs"]
 mod server;
 
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ fn every_transcript_holds() {
     for entry in fs::read_dir(folder).expect("the folder of transcripts") {
         let path = entry.expect("an entry of the folder").path();
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-        if name == "server.rs" {
+        if name == "server" {
             continue;
         }
         assert!(

@@ -1,0 +1,118 @@
+//! Events and replies on their way out.
+
+use std::collections::BTreeSet;
+use std::mem::take;
+use std::sync::Arc;
+
+use bayeux::{CarrierKind, ChannelName, Delivery, Handover, Offset, Output, PageRead};
+use serde_json::value::RawValue;
+
+use super::Server;
+
+impl Server {
+    pub(super) fn publish(&mut self, channel: ChannelName, data: Box<RawValue>) {
+        let event = Arc::new(Delivery::encode(self.end().next(), channel, &data));
+        self.log.push(Arc::clone(&event));
+        self.dispatch(&event);
+    }
+
+    /// Hands an event to whom it is routed, and wakes those who ask for it.
+    pub(super) fn dispatch(&mut self, event: &Arc<Delivery>) {
+        let mut receivers = BTreeSet::new();
+        event.channel().expand(|pattern| {
+            let matching = self.routes.iter().filter(|(_, route)| route.as_str() == pattern);
+            receivers.extend(matching.map(|(id, _)| id.clone()));
+        });
+        let end = self.end();
+        let mut awake = Vec::new();
+        for (id, session) in &mut self.sessions {
+            if receivers.contains(id) && session.handle_event(event) == Handover::Wake {
+                awake.push(id.clone());
+            }
+            session.handle_progress(end);
+        }
+        awake.iter().for_each(|id| self.drain(id));
+    }
+
+    /// Does what a session wants for each of the carriers.
+    pub(super) fn drain(&mut self, id: &str) {
+        for name in self.carriers.keys().cloned().collect::<Vec<_>>() {
+            while let Some(open) = self.carriers.get(&name)
+                && let Some(session) = self.sessions.get_mut(id)
+                && let Some(output) = session.poll_output(self.now, open.carrier)
+            {
+                self.put_out(id, &name, output);
+            }
+            self.flush(&name);
+        }
+    }
+
+    fn put_out(&mut self, id: &str, name: &str, output: Output) {
+        let open = self.carriers.get_mut(name).expect("polled for it");
+        match output {
+            Output::Event(event) if open.carrier.kind == CarrierKind::Exchange => open.body.event(&event),
+            Output::Event(event) => self.say(name, String::from_utf8_lossy(event.frame()).into_owned()),
+            Output::Reply(reply) => {
+                open.body.reply(&reply);
+                open.waits = false;
+                self.flush(name);
+            }
+            Output::Ping(offset) => {
+                open.pings.push_back(offset);
+                self.say(name, format!("ping {offset}"));
+            }
+            Output::ReadLog(after) => match &mut self.stalled {
+                Some(stalled) => stalled.push((id.to_owned(), name.to_owned(), after)),
+                None => self.read(id, name, after),
+            },
+            Output::Superseded => {
+                open.waits = false;
+                self.say(name, "superseded".to_owned());
+                self.flush(name);
+            }
+        }
+    }
+
+    pub(super) fn read(&mut self, id: &str, name: &str, after: Offset) {
+        let kept = self
+            .log
+            .iter()
+            .filter(|event| event.offset().0 >= self.first && event.offset() > after);
+        let events: Vec<_> = kept.take(self.page).cloned().collect();
+        let through = if events.len() < self.page {
+            self.end()
+        } else {
+            events.last().expect("a page").offset()
+        };
+        let gap = (after.0 + 1 < self.first).then_some(Offset(self.first));
+        if let (Some(session), Some(open)) = (self.sessions.get_mut(id), self.carriers.get(name)) {
+            session.handle_read(
+                open.carrier,
+                PageRead {
+                    after,
+                    events,
+                    through,
+                    gap,
+                },
+            );
+        }
+    }
+
+    /// Sends what is finished: a frame, or the whole response when nothing is held.
+    pub(super) fn flush(&mut self, name: &str) {
+        let Some(open) = self.carriers.get_mut(name) else {
+            return;
+        };
+        let socket = open.carrier.kind == CarrierKind::Socket;
+        if open.receiving || (!socket && open.waits) {
+            return;
+        }
+        let body = take(&mut open.body);
+        if !socket {
+            self.carriers.remove(name);
+        }
+        if !body.is_empty() {
+            self.say(name, String::from_utf8(body.finish()).expect("JSON is UTF-8"));
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What happens outside of the protocol: the lines that begin with `!`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bayeux::{ChannelName, ChannelPattern, Delivery, Offset};
+use serde_json::value::RawValue;
+
+use super::Server;
+
+impl Server {
+    /// What a line that begins with `!` says.
+    pub(crate) fn happen(&mut self, event: &str) -> Result<(), String> {
+        let words: Vec<&str> = event.split_whitespace().collect();
+        match words[..] {
+            // Events from the backend.
+            ["publish", channel, ..] => self.publish(channel_name(channel)?, json_after(event, channel)?),
+            // An event that is handed over again, or that the router did not hand over.
+            ["again", offset] => {
+                let place = number::<usize>(offset)? - 1;
+                let event = self.log.get(place).cloned().ok_or("no such event")?;
+                self.dispatch(&event);
+            }
+            ["missed", id, channel, ..] => {
+                let data = json_after(event, channel)?;
+                let end = self.end().next();
+                self.log
+                    .push(Arc::new(Delivery::encode(end, channel_name(channel)?, &data)));
+                self.sessions
+                    .get_mut(id)
+                    .ok_or("no such session")?
+                    .handle_missed(end);
+                self.drain(id);
+            }
+            ["release", id] => {
+                self.sessions
+                    .get_mut(id)
+                    .ok_or("no such session")?
+                    .handle_release();
+                self.drain(id);
+            }
+            // A client that has shaken hands, subscribed and connected: `! client s1 [ack] [ws1] /foo …`
+            ["client", id, ref rest @ ..] => return self.greet(id, rest),
+            // A carrier is gone; a response did not reach its client; a socket answers its oldest ping.
+            ["lost", name] => self.lose(name).ok_or("no such carrier")?,
+            ["reply-lost", id] => self
+                .sessions
+                .get_mut(id)
+                .ok_or("no such session")?
+                .handle_reply_lost(),
+            ["pong", name] => self.pong(name, None).ok_or("no ping to answer")?,
+            ["pong", name, offset] => self
+                .pong(name, Some(Offset(number(offset)?)))
+                .ok_or("no such carrier")?,
+            // The broker ends and starts again: in peace, or with what was last written down.
+            ["restart"] => {
+                self.sessions
+                    .keys()
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .iter()
+                    .for_each(|id| self.put_to_rest(id));
+                self.carriers.clear();
+            }
+            ["crash"] => {
+                self.sessions.clear();
+                self.routes.clear();
+                self.carriers.clear();
+            }
+            // The log: retention, a lost tail, another log in its place, a disk that fails, reads that take their time.
+            ["retain", first] => self.first = number(first)?,
+            ["truncate", last] => self.log.truncate(number(last)?),
+            ["other-log"] => {
+                self.epoch += 1;
+                self.log.clear();
+            }
+            ["log", "fails"] => self.broken = true,
+            ["reads", "wait"] => self.stalled = Some(Vec::new()),
+            ["reads", "go", "on"] => {
+                for (id, name, after) in self.stalled.take().unwrap_or_default() {
+                    self.read(&id, &name, after);
+                    self.drain(&id);
+                }
+            }
+            // What is told, and the configuration of the sessions to come.
+            ["deny", "handshakes"] => self.denies = true,
+            ["show", "checkpoints"] => self.shows_checkpoints = true,
+            ["set", key, value] => self.set(key, value)?,
+            _ => return Err(format!("nothing that happens: {event}")),
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        let settings = &mut self.settings;
+        let limits = &mut settings.limits;
+        match key {
+            "timeout" => settings.timeout = duration(value)?,
+            "interval" => settings.interval = duration(value)?,
+            "server_owned" => settings
+                .server_owned
+                .push(ChannelPattern::parse(value).map_err(|e| e.to_string())?),
+            "messages" => limits.messages = number(value)?,
+            "subscriptions" => limits.subscriptions = number(value)?,
+            "queue_events" => limits.queue_events = number(value)?,
+            "queue_bytes" => limits.queue_bytes = number(value)?,
+            "answer_bytes" => limits.answer_bytes = number(value)?,
+            "page" => self.page = number(value)?,
+            _ => return Err(format!("no setting: {key}")),
+        }
+        Ok(())
+    }
+
+    fn greet(&mut self, id: &str, options: &[&str]) -> Result<(), String> {
+        let ack = options.contains(&"ack");
+        let socket = options
+            .iter()
+            .find(|option| option.starts_with("ws"))
+            .unwrap_or(&"");
+        let (asked, ack) = if ack {
+            (r#","ext":{"ack":true}"#, r#","ext":{"ack":0}"#)
+        } else {
+            ("", "")
+        };
+        self.receive(socket, &format!(r#"{{"channel":"/meta/handshake"{asked}}}"#));
+        for channel in options.iter().filter(|option| option.starts_with('/')) {
+            self.receive(
+                socket,
+                &format!(r#"{{"channel":"/meta/subscribe","clientId":"{id}","subscription":"{channel}"}}"#),
+            );
+        }
+        self.receive(
+            socket,
+            &format!(r#"{{"channel":"/meta/connect","clientId":"{id}"{ack}}}"#),
+        );
+        let refused = self
+            .take_said()
+            .into_iter()
+            .find(|said| !said.what.contains(r#""successful":true"#));
+        refused.map_or(Ok(()), |said| Err(said.what))
+    }
+
+    fn lose(&mut self, name: &str) -> Option<()> {
+        let open = self.carriers.remove(name)?;
+        for session in self.sessions.values_mut() {
+            session.handle_carrier_lost(self.now, open.carrier);
+        }
+        Some(())
+    }
+
+    /// Answers the oldest ping, or none.
+    fn pong(&mut self, name: &str, unasked: Option<Offset>) -> Option<()> {
+        let open = self.carriers.get_mut(name)?;
+        let offset = unasked.or_else(|| open.pings.pop_front())?;
+        let carrier = open.carrier;
+        for id in self.sessions.keys().cloned().collect::<Vec<_>>() {
+            let session = self.sessions.get_mut(&id).expect("a session in memory");
+            session.handle_pong(self.now, carrier, offset);
+            self.drain(&id);
+        }
+        Some(())
+    }
+}
+
+/// `30s` or `50ms`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+        (Some(milliseconds), _) => number(milliseconds).map(Duration::from_millis),
+        (None, Some(seconds)) => number(seconds).map(Duration::from_secs),
+        (None, None) => Err(format!("neither seconds nor milliseconds: {text}")),
+    }
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("no number: {text}"))
+}
+
+fn channel_name(text: &str) -> Result<ChannelName, String> {
+    ChannelName::parse(text).map_err(|error| error.to_string())
+}
+
+/// What follows a word, as the JSON that it is.
+fn json_after(line: &str, word: &str) -> Result<Box<RawValue>, String> {
+    let (_, json) = line.split_once(&format!(" {word} ")).ok_or("no data")?;
+    serde_json::from_str(json).map_err(|error| error.to_string())
+}
