@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{Broker, Client, ENDPOINT, Ledger, Node, Proxy, Publisher, Report, Seen, Settings, say};
 
@@ -14,8 +14,15 @@ const CHANNEL: &str = "/v2/me/calls";
 /// One event every so often, before, during and after each fault.
 const PUBLISHING: Duration = Duration::from_millis(3);
 
-/// How long all goes well between two faults.
-const CALM: Duration = Duration::from_millis(300);
+/// How much earlier than a fault the last proof of what arrived may be: the broker asks a WebSocket for it once a second,
+/// stores it once a second, and a second is for a machine under load.
+const PROOF: Duration = Duration::from_secs(3);
+
+/// Less than the client waits for an answer.
+const STALL: Duration = Duration::from_millis(500);
+
+/// More than `max_interval`, and than the client waits for an answer.
+const SLEEP: Duration = Duration::from_secs(4);
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +48,8 @@ pub struct Outcome {
     /// All that the client told.
     pub seen: Seen,
     what: String,
+    /// How many events one resend may repeat.
+    resend_limit: usize,
     /// Kept until the expectations are met: they print their logs when a test fails.
     _logs: (Node, Broker),
 }
@@ -52,6 +61,29 @@ impl Fault {
             Fault::Kill | Fault::Reset => 10,
             Fault::Deploy => 2,
             Fault::BlackHole | Fault::Stall | Fault::Sleep => 3,
+        }
+    }
+
+    /// How long all goes well before the nth strike.
+    fn calm(self, nth: u32) -> Duration {
+        match self {
+            // In turn a broker that lives long enough to store what was proven, and one that does not.
+            Fault::Kill if nth.is_multiple_of(2) => Duration::from_millis(1500),
+            Fault::Sleep => Duration::from_secs(1),
+            Fault::Kill | Fault::Deploy | Fault::Reset | Fault::BlackHole | Fault::Stall => {
+                Duration::from_millis(300)
+            }
+        }
+    }
+
+    /// How long events are published without the client being able to answer.
+    fn outage(self) -> Duration {
+        match self {
+            Fault::Kill | Fault::Deploy | Fault::Reset => Duration::ZERO,
+            Fault::Stall => STALL,
+            // The client waits for the timeout and its network delay, of a second each.
+            Fault::BlackHole => Duration::from_secs(2),
+            Fault::Sleep => SLEEP,
         }
     }
 
@@ -105,11 +137,11 @@ impl Fault {
             }
             Fault::Stall => {
                 proxy.black_hole();
-                sleep(Duration::from_millis(500)).await;
+                sleep(STALL).await;
                 proxy.heal();
             }
             // Whether it finds its connection broken when it wakes is the broker's and the network's choice.
-            Fault::Sleep => client.sleep(Duration::from_secs(4)).await,
+            Fault::Sleep => client.sleep(SLEEP).await,
         }
         let received = client.seen().messages.len();
         client
@@ -132,6 +164,7 @@ impl Fault {
         client.subscribe(CHANNEL).await;
 
         let mut publisher = Publisher::new(broker.internal, "fault");
+        let started = Instant::now();
         let over = Cell::new(false);
         let publishing = async {
             while !over.get() {
@@ -140,14 +173,16 @@ impl Fault {
             }
         };
         let breaking = async {
-            for _ in 0..self.times() {
-                sleep(CALM).await;
+            for nth in 0..self.times() {
+                sleep(self.calm(nth)).await;
                 self.strike(&mut broker, &proxy, &client).await;
             }
-            sleep(CALM).await;
+            sleep(self.calm(1)).await;
             over.set(true);
         };
         tokio::join!(publishing, breaking);
+        let rate = publisher.accepted().len() as f64 / started.elapsed().as_secs_f64();
+        let resend_limit = (rate * (PROOF + self.outage()).as_secs_f64()) as usize;
 
         let seen = client
             .until_received(Node::PATIENCE, publisher.accepted().len())
@@ -164,12 +199,23 @@ impl Fault {
             report,
             seen,
             what,
+            resend_limit,
             _logs: logs,
         })
     }
 }
 
 impl Outcome {
+    /// Panics if one resend repeated more than what was not yet proven to have arrived.
+    #[track_caller]
+    pub fn expect_short_resends(&self) {
+        let (longest, limit) = (self.report.longest_resend, self.resend_limit);
+        assert!(
+            longest <= limit,
+            "expected resends of at most {limit}, one had {longest}: {self}"
+        );
+    }
+
     /// Panics if the client had to handshake again, or was refused anything.
     #[track_caller]
     pub fn expect_one_session(&self) {

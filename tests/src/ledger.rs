@@ -28,6 +28,8 @@ pub struct Report {
     pub repeats: usize,
     /// How often the stream went back to something already received.
     pub resends: usize,
+    /// The most that was repeated in one of them.
+    pub longest_resend: usize,
     /// Repeats that do not continue what was sent again: after a step back the stream must run on without a hole up
     /// to where it had been. A resend that is cut short by another one is fine.
     pub stray: Vec<u64>,
@@ -80,6 +82,8 @@ impl Ledger {
 struct Walk {
     seen: BTreeSet<usize>,
     last: Option<usize>,
+    /// Repeats since the stream last went back.
+    resent: usize,
 }
 
 impl Walk {
@@ -99,6 +103,8 @@ impl Walk {
         if !is_first {
             report.repeats += 1;
             report.resends += usize::from(went_back);
+            self.resent = if went_back { 1 } else { self.resent + 1 };
+            report.longest_resend = report.longest_resend.max(self.resent);
         }
         if !went_back && !runs_on {
             report.stray.push(number);
@@ -137,6 +143,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} published, {} received", self.published, self.received)?;
         write!(f, ", {} repeated in {} resends", self.repeats, self.resends)?;
+        if self.resends > 1 {
+            write!(f, " of at most {}", self.longest_resend)?;
+        }
         for (what, numbers) in [
             ("lost", &self.lost),
             ("unexpected", &self.unexpected),
@@ -214,7 +223,7 @@ mod tests {
     fn a_resend_may_be_cut_short_by_another() {
         check(
             &[1, 2, 3, 4, 2, 3, 2, 3, 4, 5, 6],
-            "6 published, 11 received, 5 repeated in 2 resends",
+            "6 published, 11 received, 5 repeated in 2 resends of at most 3",
         );
     }
 

@@ -64,5 +64,6 @@ async fn at_least_once(fault: Fault, version: Version, transport: Transport) {
         outcome.report.expect_exactly_once();
     }
     outcome.report.expect_at_least_once();
+    outcome.expect_short_resends();
     outcome.expect_one_session();
 }
