@@ -161,7 +161,7 @@ pub struct User {
     /// The subject, to whom events are addressed.
     pub user: String,
     /// `Authorization: Bearer TOKEN`, or Basic with the user's name and the token, or `ext.token`.
-    #[serde(serialize_with = "redacted")]
+    #[serde(serialize_with = "redacted", deserialize_with = "secret")]
     pub token: String,
 }
 
@@ -234,22 +234,23 @@ impl Config {
                 })?;
                 // Parsed once alone, so that an error has its line and column.
                 Self::parse(&text, &place)?;
-                toml::from_str(&text).map_err(|error| invalid(&place, &error))?
+                toml::from_str(&text).map_err(|error| invalid(&place, &text, error))?
             }
         };
+        let mut config = read(&table, "defaults")?;
         for (name, value) in variables {
-            overlay(&mut table, &name, &value);
+            if overlay(&mut table, &name, &value) {
+                // After each, so that an error names the variable that is wrong.
+                config = read(&table, &name)?;
+            }
         }
-        let config: Self = table
-            .try_into()
-            .map_err(|error: toml::de::Error| invalid("HALLEY_ variables", &error))?;
         config.check()?;
         Ok(config)
     }
 
     /// Parses the text of a configuration; `place` names it in errors.
     pub fn parse(text: &str, place: &str) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(|error| invalid(place, &error))
+        toml::from_str(text).map_err(|error| invalid(place, text, error))
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -265,8 +266,14 @@ impl Config {
         if self.session.timeout.0 > self.session.max_timeout.0 {
             return wrong("session.timeout", "longer than session.max_timeout");
         }
+        if self.websocket.ping_interval.0.is_zero() {
+            return wrong("websocket.ping_interval", "longer than nothing");
+        }
         if self.limits.queue_events == 0 || self.limits.messages == 0 {
             return wrong("limits", "queue_events and messages are at least 1");
+        }
+        if !(1..=CONNECTIONS_MAX).contains(&self.limits.connections) {
+            return wrong("limits.connections", "from 1 to 1,000,000,000");
         }
         if !(400..=599).contains(&self.session.duplicate_connect_status) {
             return wrong(
@@ -321,14 +328,19 @@ pub fn bytes(size: ByteSize) -> usize {
     usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
 }
 
+fn read(table: &toml::Table, place: &str) -> Result<Config, ConfigError> {
+    Config::deserialize(table.clone()).map_err(|error| invalid(place, "", error))
+}
+
 /// `HALLEY_SESSION__MAX_INTERVAL=20s` is `session.max_interval = "20s"`. A value that is TOML (a number, a list) is taken as
-/// such, anything else as text.
-fn overlay(table: &mut toml::Table, name: &str, value: &str) {
+/// such, anything else as text. Returns whether the variable is one of ours: those with one underscore are not, since an
+/// orchestrator makes up `HALLEY_PORT` and the like for a service of that name.
+fn overlay(table: &mut toml::Table, name: &str, value: &str) -> bool {
     let Some((section, key)) = name
         .strip_prefix("HALLEY_")
         .and_then(|name| name.split_once("__"))
     else {
-        return;
+        return false;
     };
     let value = value
         .parse::<toml::Value>()
@@ -339,14 +351,34 @@ fn overlay(table: &mut toml::Table, name: &str, value: &str) {
     if let Some(section) = section.as_table_mut() {
         section.insert(key.to_lowercase(), value);
     }
+    true
 }
 
-fn invalid(place: &str, error: &toml::de::Error) -> ConfigError {
+/// The error with its line of `text`, unless a token is on it: errors end up in logs.
+fn invalid(place: &str, text: &str, mut error: toml::de::Error) -> ConfigError {
+    let mut reason = String::new();
+    let line = error
+        .span()
+        .and_then(|span| text.get(..span.start))
+        .map(|before| before.matches('\n').count());
+    if let Some(line) = line
+        && text.lines().nth(line).is_some_and(|line| line.contains("token"))
+    {
+        error.set_input(None);
+        reason = format!("line {}: ", line + 1);
+    }
+    reason.push_str(error.to_string().trim_end());
     ConfigError::Invalid {
         place: place.to_owned(),
-        reason: error.to_string(),
+        reason,
     }
 }
+
+/// Far above what a machine can hold, and below what the accept loop can count.
+const CONNECTIONS_MAX: usize = 1_000_000_000;
+
+/// A hundred years: more can be added to no clock.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 const fn seconds(seconds: u64) -> Span {
     Span(Duration::from_secs(seconds))
@@ -472,6 +504,19 @@ fn redacted<S: Serializer>(_: &str, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str("…")
 }
 
+/// serde's own words for a wrong type repeat the value.
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    match toml::Value::deserialize(deserializer)? {
+        toml::Value::String(token) => Ok(token),
+        toml::Value::Integer(_)
+        | toml::Value::Float(_)
+        | toml::Value::Boolean(_)
+        | toml::Value::Datetime(_)
+        | toml::Value::Array(_)
+        | toml::Value::Table(_) => Err(de::Error::custom("a token is a text, in quotes")),
+    }
+}
+
 impl fmt::Debug for Span {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)
@@ -484,9 +529,14 @@ impl<'de> Deserialize<'de> for Span {
         let span: jiff::SignedDuration = text
             .parse()
             .map_err(|_| de::Error::custom(format!("{text:?} is no length of time such as 30s or 24h")))?;
-        Duration::try_from(span)
-            .map(Self)
-            .map_err(|_| de::Error::custom(format!("{text:?} is negative, a length of time is not")))
+        let span = Duration::try_from(span)
+            .map_err(|_| de::Error::custom(format!("{text:?} is negative, a length of time is not")))?;
+        if span > LONGEST {
+            return Err(de::Error::custom(format!(
+                "{text:?} is longer than a hundred years"
+            )));
+        }
+        Ok(Self(span))
     }
 }
 

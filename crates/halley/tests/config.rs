@@ -1,0 +1,294 @@
+//! What an operator writes, and what Halley makes of it: the file, the variables over it, and the errors.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use halley::config::{Config, ConfigError, User};
+
+/// The documented configuration, as it is shipped.
+fn documented() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../deploy/halley.toml")
+}
+
+/// What a file and variables lead to.
+fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), text).expect("the temporary file takes a text");
+    let variables = variables
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::load(Some(file.path()), variables)
+}
+
+fn set(name: &str, value: &str) -> Config {
+    load("", &[(name, value)]).unwrap_or_else(|error| panic!("{name}={value}: {error}"))
+}
+
+fn complaint(text: &str, variables: &[(&str, &str)]) -> String {
+    match load(text, variables) {
+        Ok(config) => panic!("nothing wrong was found: {config:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[track_caller]
+fn expect_all(text: &str, words: &[&str]) {
+    for word in words {
+        assert!(text.contains(word), "no {word:?} in: {text}");
+    }
+}
+
+/// `section.key` of every setting of a configuration.
+fn keys(table: &toml::Table) -> Vec<String> {
+    let keys_of = |section: &toml::Value| -> Vec<String> {
+        let section = section.as_table().expect("a section is a table");
+        section.keys().cloned().collect()
+    };
+    table
+        .iter()
+        .flat_map(|(name, section)| {
+            keys_of(section)
+                .into_iter()
+                .map(move |key| format!("{name}.{key}"))
+        })
+        .collect()
+}
+
+#[test]
+fn the_documented_file_says_what_the_defaults_are() {
+    let file = documented();
+    let text = std::fs::read_to_string(&file).expect("deploy/halley.toml is there");
+    let parsed = Config::parse(&text, "deploy/halley.toml").expect("it parses");
+    assert_eq!(parsed, Config::default());
+    let loaded = Config::load(Some(&file), []).expect("it passes every check");
+    assert_eq!(loaded, Config::default());
+}
+
+#[test]
+fn every_setting_is_in_the_documented_file() {
+    let text = std::fs::read_to_string(documented()).expect("deploy/halley.toml is there");
+    let documented = keys(&text.parse().expect("it is TOML"));
+    let all = keys(&toml::Table::try_from(Config::default()).expect("a configuration is TOML"));
+    let missing: Vec<_> = all.iter().filter(|key| !documented.contains(key)).collect();
+    assert!(missing.is_empty(), "deploy/halley.toml says nothing of {missing:?}");
+}
+
+#[test]
+fn every_setting_in_the_documented_file_has_a_comment_above_it() {
+    let text = std::fs::read_to_string(documented()).expect("deploy/halley.toml is there");
+    let lines: Vec<&str> = text.lines().collect();
+    let bare: Vec<_> = lines
+        .windows(2)
+        .filter(|pair| !pair[1].is_empty() && !pair[1].starts_with('#') && !pair[0].starts_with('#'))
+        .map(|pair| pair[1])
+        .collect();
+    assert!(bare.is_empty(), "without a comment: {bare:?}");
+}
+
+#[test]
+fn what_is_not_written_keeps_its_default() {
+    let config = load("[session]\ntimeout = \"20s\"\n", &[]).unwrap();
+    assert_eq!(config.session.timeout.0, Duration::from_secs(20));
+    assert_eq!(
+        config.session.max_interval,
+        Config::default().session.max_interval
+    );
+}
+
+#[test]
+fn a_variable_wins_over_the_file() {
+    let file = "[session]\ntimeout = \"20s\"\nmax_interval = \"15s\"\n";
+    let config = load(file, &[("HALLEY_SESSION__TIMEOUT", "25s")]).unwrap();
+    assert_eq!(config.session.timeout.0, Duration::from_secs(25));
+    assert_eq!(config.session.max_interval.0, Duration::from_secs(15));
+}
+
+#[test]
+fn a_variable_can_be_a_text_a_number_a_list_a_size_or_a_table() {
+    assert_eq!(
+        set("HALLEY_SESSION__TIMEOUT", "20s").session.timeout.0,
+        Duration::from_secs(20)
+    );
+    assert_eq!(set("HALLEY_LIMITS__MESSAGES", "7").limits.messages, 7);
+    assert_eq!(
+        set("HALLEY_LIMITS__REQUEST_BODY", "1000")
+            .limits
+            .request_body
+            .as_u64(),
+        1000
+    );
+    assert_eq!(
+        set("HALLEY_LIMITS__REQUEST_BODY", "2 KiB")
+            .limits
+            .request_body
+            .as_u64(),
+        2048
+    );
+    assert_eq!(
+        set("HALLEY_PUBLIC__PATHS", r#"["/a", "/b"]"#).public.paths,
+        ["/a", "/b"]
+    );
+    assert_eq!(
+        set("HALLEY_PUBLIC__LISTEN", "127.0.0.1:1").public.listen.port(),
+        1
+    );
+    assert!(
+        set("HALLEY_SESSION__TRUST_CLIENT_SESSION", "true")
+            .session
+            .trust_client_session
+    );
+    assert_eq!(set("HALLEY_LOG__URL", "memory:").log.url, "memory:");
+    let users = set("HALLEY_AUTH__USERS", r#"[{user = "15000", token = "secret"}]"#)
+        .auth
+        .users;
+    assert_eq!(
+        users,
+        [User {
+            user: "15000".to_owned(),
+            token: "secret".to_owned()
+        }]
+    );
+}
+
+#[test]
+fn variables_that_are_no_settings_are_left_alone() {
+    // A Kubernetes service named "halley" makes up the second and the third.
+    for name in [
+        "HALLEY_CONFIG",
+        "HALLEY_PORT",
+        "HALLEY_SERVICE_HOST",
+        "PATH",
+        "OTHER_SESSION__TIMEOUT",
+    ] {
+        assert_eq!(set(name, "tcp://10.0.0.1:80"), Config::default(), "{name}");
+    }
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    for (name, value, words) in [
+        (
+            "HALLEY_SESION__TIMEOUT",
+            "20s",
+            ["unknown field `sesion`", "`session`"],
+        ),
+        (
+            "HALLEY_SESSION__TIMEUOT",
+            "20s",
+            ["unknown field `timeuot`", "`timeout`"],
+        ),
+        (
+            "HALLEY_SESSION__TIMEOUT",
+            "soon",
+            ["\"soon\" is no length of time", "session.timeout"],
+        ),
+        (
+            "HALLEY_LIMITS__MESSAGES",
+            "many",
+            ["expected usize", "limits.messages"],
+        ),
+        (
+            "HALLEY_CHANNELS__SERVER_OWNED",
+            r#"["/a/*/b"]"#,
+            ["/a/*/b", "only allowed as the last segment"],
+        ),
+    ] {
+        let variables = [("HALLEY_LIMITS__HEADERS", "50"), (name, value)];
+        let complaint = complaint("", &variables);
+        assert!(complaint.starts_with(&format!("{name}: ")), "{complaint}");
+        expect_all(&complaint, &words);
+    }
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_file_and_line() {
+    let complaint = complaint("[session]\ninterval = \"0s\"\ntimeuot = \"20s\"\n", &[]);
+    expect_all(&complaint, &["unknown field `timeuot`", "line 3", "`timeout`"]);
+    assert!(
+        complaint.starts_with('/'),
+        "it begins with the file: {complaint}"
+    );
+    expect_all(&self::complaint("[sesion]\n", &[]), &["`sesion`", "line 1"]);
+    expect_all(
+        &self::complaint("[auth]\nusers = [{user = \"a\", tokn = \"b\"}]\n", &[]),
+        &["`tokn`", "line 2"],
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let missing = Config::load(Some("/nowhere/halley.toml".as_ref()), []);
+    let Err(error) = missing else {
+        panic!("there is no such file")
+    };
+    expect_all(&error.to_string(), &["/nowhere/halley.toml", "No such file"]);
+}
+
+#[test]
+fn what_is_no_length_of_time_is_refused() {
+    for (text, words) in [
+        (r#""30""#, "no length of time"),
+        (r#""30 parsecs""#, "no length of time"),
+        (r#""""#, "no length of time"),
+        ("30", "expected a string"),
+        (r#""-1s""#, "negative"),
+        (r#""900000000h""#, "longer than a hundred years"),
+    ] {
+        let complaint = complaint(&format!("[session]\ntimeout = {text}\n"), &[]);
+        expect_all(&complaint, &[words, "line 2", "timeout"]);
+    }
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused_with_their_name() {
+    for (text, name) in [
+        ("[public]\npaths = [\"cometd\"]", "public.paths"),
+        ("[session]\ntimeout = \"90s\"", "session.timeout"),
+        (
+            "[session]\nduplicate_connect_status = 200",
+            "session.duplicate_connect_status",
+        ),
+        ("[websocket]\nping_interval = \"0s\"", "websocket.ping_interval"),
+        ("[limits]\nqueue_events = 0", "limits: queue_events"),
+        ("[limits]\nconnections = 0", "limits.connections"),
+        ("[limits]\nconnections = 4000000000000000000", "limits.connections"),
+    ] {
+        expect_all(&complaint(text, &[]), &[name]);
+    }
+}
+
+const WITH_A_TOKEN: &str = "[auth]\nkind = \"static\"\n[[auth.users]]\nuser = \"15000\"\ntoken = \"hush\"\n";
+
+#[test]
+fn a_token_is_never_printed() {
+    let config = load(WITH_A_TOKEN, &[]).unwrap();
+    assert_eq!(config.auth.users[0].token, "hush");
+    let printed = format!(
+        "{config:?}{config:#?}{}",
+        toml::to_string(&config).expect("a configuration is TOML")
+    );
+    assert!(printed.contains("15000") && !printed.contains("hush"), "{printed}");
+}
+
+#[test]
+fn a_token_is_not_in_the_error_about_its_line() {
+    for line in [
+        "token = \"hush",
+        "token = hush",
+        "token = 0xhush",
+        "token = \"hush\" \"",
+        "token = [\"hush\"]",
+        "tokens = \"hush\"",
+    ] {
+        let text = WITH_A_TOKEN.replace("token = \"hush\"", line);
+        let complaint = complaint(&text, &[]);
+        assert!(!complaint.contains("hush"), "{complaint}");
+        expect_all(&complaint, &["line 5"]);
+    }
+    let number = WITH_A_TOKEN.replace("\"hush\"", "4711");
+    assert!(!complaint(&number, &[]).contains("4711"));
+    let variable = ("HALLEY_AUTH__USERS", "[{user = \"15000\", token = 4711}]");
+    let complaint = complaint("", &[variable]);
+    assert!(!complaint.contains("4711"), "{complaint}");
+    expect_all(&complaint, &["HALLEY_AUTH__USERS", "a token is a text"]);
+}
