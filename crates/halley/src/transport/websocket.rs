@@ -187,11 +187,12 @@ impl Socket {
                 () = shutdown.wait() => Step::Shutdown,
             };
             let done = match step {
-                Step::Frame(frame) => self.handle_frame(frame).await,
-                Step::Outputs(outputs) => self.handle_outputs(outputs).await,
-                Step::KeepAlive => self.handle_keep_alive().await,
+                // Boxed: a socket waits far longer than it works, and what it needs only for work need not wait with it.
+                Step::Frame(frame) => Box::pin(self.handle_frame(frame)).await,
+                Step::Outputs(outputs) => Box::pin(self.handle_outputs(outputs)).await,
+                Step::KeepAlive => Box::pin(self.handle_keep_alive()).await,
                 Step::Shutdown => {
-                    self.close(CloseCode::Restart, "restarting").await;
+                    Box::pin(self.close(CloseCode::Restart, "restarting")).await;
                     Err(End::Shutdown)
                 }
             };
