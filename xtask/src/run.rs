@@ -43,23 +43,41 @@ pub(crate) fn list(steps: &[Step]) {
 
 /// Runs the named steps and what they need, in the order of the table. True if nothing failed.
 pub(crate) fn all(steps: &[Step], names: &[String]) -> bool {
+    let records = execute(steps, names, say::heading);
+    say::heading("step            time  result");
+    for record in &records {
+        say::line(format_args!(
+            "{:<14} {:>4.0} s  {}",
+            record.name,
+            record.time.as_secs_f64(),
+            record.outcome
+        ));
+    }
+    passed(&records)
+}
+
+/// Runs the steps, telling before and after each.
+fn execute(steps: &[Step], names: &[String], tell: impl Fn(String)) -> Vec<Record> {
     let wanted = with_needs(steps, names);
-    let mut records: Vec<Record> = Vec::new();
+    let mut records = Vec::new();
     for step in steps.iter().filter(|step| wanted.contains(step.name)) {
-        say::heading(format_args!("== {}: {}", step.name, step.why));
+        tell(format!("== {}: {}", step.name, step.why));
         let started = Instant::now();
         let outcome = match obstacle(step, &records) {
             Some(reason) => Outcome::Skipped(reason),
             None => (step.run)(),
         };
-        say::line(format_args!("== {} {outcome}", step.name));
+        tell(format!("== {} {outcome}", step.name));
         records.push(Record {
             name: step.name,
             outcome,
             time: started.elapsed(),
         });
     }
-    summary(&records);
+    records
+}
+
+fn passed(records: &[Record]) -> bool {
     !records
         .iter()
         .any(|record| matches!(record.outcome, Outcome::Failed(_)))
@@ -88,18 +106,6 @@ fn obstacle(step: &Step, records: &[Record]) -> Option<String> {
             Outcome::Skipped(reason) => Some(format!("needs {need}: {reason}")),
         }
     })
-}
-
-fn summary(records: &[Record]) {
-    say::heading("step            time  result");
-    for record in records {
-        say::line(format_args!(
-            "{:<14} {:>4.0} s  {}",
-            record.name,
-            record.time.as_secs_f64(),
-            record.outcome
-        ));
-    }
 }
 
 impl fmt::Display for Outcome {
@@ -141,6 +147,12 @@ mod tests {
             needs: &[],
             run: || Outcome::Failed("bad".to_owned()),
         },
+        Step {
+            name: "last",
+            why: "",
+            needs: &[],
+            run: || Outcome::Passed,
+        },
     ];
 
     #[test]
@@ -151,13 +163,37 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_step_whose_need_was_skipped_is_skipped() {
-        assert!(all(STEPS, &["e2e".to_owned()]), "it must not have run");
+    #[track_caller]
+    fn check(names: &[&str], expect: &[&str]) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let records = execute(STEPS, &names, |_| {});
+        let lines: Vec<String> = records
+            .iter()
+            .map(|record| format!("{} {}", record.name, record.outcome))
+            .collect();
+        assert_eq!(lines, expect);
     }
 
     #[test]
-    fn one_failure_fails_the_run() {
-        assert!(!all(STEPS, &["build".to_owned(), "lint".to_owned()]));
+    fn a_step_whose_need_was_skipped_is_skipped() {
+        check(
+            &["e2e"],
+            &[
+                "npm skipped: no npm",
+                "build passed",
+                "e2e skipped: needs npm: no npm",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_failure_does_not_stop_what_does_not_need_it() {
+        check(&["lint", "last"], &["lint FAILED: bad", "last passed"]);
+    }
+
+    #[test]
+    fn only_a_failure_fails_the_run() {
+        let run = |name: &str| passed(&execute(STEPS, &[name.to_owned()], |_| {}));
+        assert_eq!((run("npm"), run("lint")), (true, false));
     }
 }
