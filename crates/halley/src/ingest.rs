@@ -4,12 +4,15 @@
 //! `"id":"…"` (the idempotency key) stored once however often it is sent. The answer is `201` with the position of each,
 //! and it is given only when all of them are durable; otherwise none was stored.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bayeux::{ChannelKind, ChannelName, codec};
 use bytes::Bytes;
 use hyper::StatusCode;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -27,17 +30,20 @@ pub struct Ingest {
     metrics: Arc<Metrics>,
 }
 
-/// What a publisher sends. Other fields are refused: a misspelt `user` must not make an event public.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What a publisher sends, field by field as it came. Other fields are refused: a misspelt `user` must not make an event
+/// public, and neither must `"user":null`.
+#[derive(Default)]
 struct Sent<'a> {
-    #[serde(borrow)]
-    user: Option<std::borrow::Cow<'a, str>>,
-    #[serde(borrow)]
-    channel: std::borrow::Cow<'a, str>,
-    data: Box<RawValue>,
-    #[serde(borrow)]
-    id: Option<std::borrow::Cow<'a, str>>,
+    user: Option<&'a RawValue>,
+    channel: Option<&'a RawValue>,
+    data: Option<&'a RawValue>,
+    id: Option<&'a RawValue>,
+}
+
+/// What is wrong with an event, and where in it: the end of a JSON pointer, such as `/channel`.
+struct Wrong {
+    pointer: String,
+    detail: String,
 }
 
 /// What a publisher is told of each event.
@@ -116,34 +122,37 @@ impl Ingest {
             .iter()
             .enumerate()
             .map(|(index, element)| {
-                self.event(element).map_err(|(field, detail)| {
-                    invalid("invalid-event", detail).at(format!("{}{field}", place(index)))
+                self.event(element).map_err(|Wrong { pointer, detail }| {
+                    invalid("invalid-event", detail).at(format!("{}{pointer}", place(index)))
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
         Ok((events, is_array))
     }
 
-    /// Parses one event; an error names the field, as the end of a JSON pointer.
-    fn event(&self, raw: &RawValue) -> Result<Event, (&'static str, String)> {
-        let sent: Sent<'_> = serde_json::from_str(raw.get()).map_err(|error| ("", field_error(&error)))?;
+    fn event(&self, raw: &RawValue) -> Result<Event, Wrong> {
+        let sent = Sent::parse(raw)?;
+        let channel = text("channel", sent.channel)?.ok_or_else(|| missing("channel"))?;
         let channel = self
-            .channel(&sent.channel)
-            .map_err(|detail| ("/channel", detail))?;
-        let audience = match sent.user {
+            .channel(&channel)
+            .map_err(|detail| wrong("channel", detail))?;
+        let audience = match text("user", sent.user)? {
             None => Audience::Everyone,
-            Some(user) => Audience::User(user_id(&user).map_err(|detail| ("/user", detail))?),
+            Some(user) => Audience::User(user_id(&user).map_err(|detail| wrong("user", detail))?),
         };
-        if let Some(id) = &sent.id
-            && (id.is_empty() || id.len() > self.limits.id_bytes)
+        let id = text("id", sent.id)?;
+        if id
+            .as_ref()
+            .is_some_and(|id| id.is_empty() || id.len() > self.limits.id_bytes)
         {
-            return Err(("/id", format!("an id has 1 to {} bytes", self.limits.id_bytes)));
+            let detail = format!("an id has 1 to {} bytes", self.limits.id_bytes);
+            return Err(wrong("id", detail));
         }
         Ok(Event {
             audience,
             channel,
-            data: sent.data,
-            id: sent.id.map(|id| id.into_owned().into_boxed_str()),
+            data: sent.data.ok_or_else(|| missing("data"))?.to_owned(),
+            id: id.map(|id| id.into_owned().into_boxed_str()),
         })
     }
 
@@ -212,10 +221,86 @@ fn user_id(text: &str) -> Result<UserId, String> {
     Ok(UserId(text.into()))
 }
 
-/// serde's own words, without the position inside the element: the pointer says which element it is.
-fn field_error(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    text.split(" at line ").next().unwrap_or(&text).to_owned()
+impl<'a> Sent<'a> {
+    fn parse(raw: &'a RawValue) -> Result<Self, Wrong> {
+        let Ok(Fields(fields)) = serde_json::from_str(raw.get()) else {
+            return Err(Wrong {
+                pointer: String::new(),
+                detail: "an event is an object".to_owned(),
+            });
+        };
+        let mut sent = Self::default();
+        for (name, value) in fields {
+            let place = match name.as_ref() {
+                "user" => &mut sent.user,
+                "channel" => &mut sent.channel,
+                "data" => &mut sent.data,
+                "id" => &mut sent.id,
+                _ => {
+                    let detail = "there is no such field: an event has user, channel, data and id";
+                    return Err(wrong(&name, detail.to_owned()));
+                }
+            };
+            if place.replace(value).is_some() {
+                return Err(wrong(&name, format!("{name} is there twice")));
+            }
+        }
+        Ok(sent)
+    }
+}
+
+/// The fields of an object in their order, repeated ones too.
+struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::with_capacity(4);
+                while let Some((Name(name), value)) = map.next_entry()? {
+                    fields.push((name, value));
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Each)
+    }
+}
+
+/// Borrowed unless it has escapes, which serde does for a `Cow` only when a field asks for it.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The text of a field, if the field is there. `null` is no text: it would say "everyone" where a user was forgotten.
+fn text<'a>(name: &str, raw: Option<&'a RawValue>) -> Result<Option<Cow<'a, str>>, Wrong> {
+    let Some(raw) = raw else { return Ok(None) };
+    match serde_json::from_str(raw.get()) {
+        Ok(Name(text)) => Ok(Some(text)),
+        Err(_) => Err(wrong(
+            name,
+            format!("{name} is a text; leave it out if there is none"),
+        )),
+    }
+}
+
+fn wrong(name: &str, detail: String) -> Wrong {
+    // RFC 6901
+    let name = name.replace('~', "~0").replace('/', "~1");
+    Wrong {
+        pointer: format!("/{name}"),
+        detail,
+    }
+}
+
+fn missing(name: &str) -> Wrong {
+    wrong(name, format!("{name} is missing"))
 }
 
 fn not_json(error: &serde_json::Error) -> Problem {
