@@ -43,6 +43,9 @@ const LABEL: metrics::Transport = metrics::Transport {
 /// Bytes of events in one write; more waits for the next one, so that a slow socket holds no more than this.
 const WRITE_BYTES: usize = 256 << 10;
 
+/// A control frame holds 125 bytes, two of which are the close code.
+const REASON_BYTES: usize = 123;
+
 /// What the pong of a keep-alive ping carries: nothing. One that proves carries the eight bytes of an offset.
 const KEEP_ALIVE: Bytes = Bytes::new();
 
@@ -368,11 +371,9 @@ impl Socket {
     }
 
     async fn close(&mut self, code: CloseCode, reason: &str) {
-        // A control frame holds 125 bytes.
-        let reason: String = reason.chars().take(60).collect();
         let close = Message::Close(Some(CloseFrame {
             code,
-            reason: reason.into(),
+            reason: reason[..reason.floor_char_boundary(REASON_BYTES)].into(),
         }));
         if let Err(end) = self.write(vec![close]).await {
             debug!(?end, "a close frame was not sent");
