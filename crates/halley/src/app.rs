@@ -224,6 +224,7 @@ fn bounds(config: &Config) -> Bounds {
     Bounds {
         header_timeout: config.limits.header_timeout.0,
         headers: config.limits.headers,
+        header_bytes: crate::config::bytes(config.limits.header_bytes),
         body_timeout: config.limits.body_timeout.0,
         connections: config.limits.connections,
     }

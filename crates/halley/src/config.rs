@@ -122,6 +122,8 @@ pub struct Limits {
     pub header_timeout: Span,
     /// Headers of a request.
     pub headers: usize,
+    /// Length of a request's headers, with the request line.
+    pub header_bytes: ByteSize,
     /// Messages in one request.
     pub messages: usize,
     /// Nesting of a message's data.
@@ -447,6 +449,7 @@ impl Default for Limits {
             body_timeout: seconds(15),
             header_timeout: seconds(75),
             headers: 100,
+            header_bytes: ByteSize::kib(16),
             messages: 64,
             json_depth: 32,
             channel_bytes: 256,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, header};
@@ -26,6 +26,8 @@ pub struct Bounds {
     pub header_timeout: Duration,
     /// Headers of a request.
     pub headers: usize,
+    /// Their length, with the request line.
+    pub header_bytes: usize,
     /// Time for the body of a request.
     pub body_timeout: Duration,
     /// Connections at once; more wait in the accept queue.
@@ -112,6 +114,7 @@ async fn serve<S: Service>(stream: TcpStream, bounds: Bounds, mut shutdown: Shut
         .timer(TokioTimer::new())
         .header_read_timeout(bounds.header_timeout)
         .max_headers(bounds.headers)
+        .max_header_size(bounds.header_bytes)
         .serve_connection(TokioIo::new(stream), answer)
         .with_upgrades();
     tokio::pin!(connection);
@@ -152,6 +155,10 @@ impl BodyRefused {
 
 /// Reads a whole body of at most `limit` bytes within `time`.
 pub async fn read_body(body: Incoming, limit: usize, time: Duration) -> Result<Bytes, BodyRefused> {
+    // What says that it is too long need not be waited for.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(BodyRefused::TooLarge);
+    }
     match tokio::time::timeout(time, Limited::new(body, limit).collect()).await {
         Err(_) => Err(BodyRefused::TooSlow),
         Ok(Ok(body)) => Ok(body.to_bytes()),

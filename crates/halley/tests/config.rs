@@ -70,7 +70,10 @@ fn every_setting_is_in_the_documented_file() {
     let documented = keys(&text.parse().expect("it is TOML"));
     let all = keys(&toml::Table::try_from(Config::default()).expect("a configuration is TOML"));
     let missing: Vec<_> = all.iter().filter(|key| !documented.contains(key)).collect();
-    assert!(missing.is_empty(), "deploy/halley.toml says nothing of {missing:?}");
+    assert!(
+        missing.is_empty(),
+        "deploy/halley.toml says nothing of {missing:?}"
+    );
 }
 
 #[test]
@@ -204,10 +207,7 @@ fn a_wrong_variable_is_named() {
 fn an_unknown_key_is_named_with_its_file_and_line() {
     let complaint = complaint("[session]\ninterval = \"0s\"\ntimeuot = \"20s\"\n", &[]);
     expect_all(&complaint, &["unknown field `timeuot`", "line 3", "`timeout`"]);
-    assert!(
-        complaint.starts_with('/'),
-        "it begins with the file: {complaint}"
-    );
+    assert!(complaint.starts_with('/'), "it begins with the file: {complaint}");
     expect_all(&self::complaint("[sesion]\n", &[]), &["`sesion`", "line 1"]);
     expect_all(
         &self::complaint("[auth]\nusers = [{user = \"a\", tokn = \"b\"}]\n", &[]),
@@ -251,7 +251,10 @@ fn settings_that_cannot_work_are_refused_with_their_name() {
         ("[websocket]\nping_interval = \"0s\"", "websocket.ping_interval"),
         ("[limits]\nqueue_events = 0", "limits: queue_events"),
         ("[limits]\nconnections = 0", "limits.connections"),
-        ("[limits]\nconnections = 4000000000000000000", "limits.connections"),
+        (
+            "[limits]\nconnections = 4000000000000000000",
+            "limits.connections",
+        ),
     ] {
         expect_all(&complaint(text, &[]), &[name]);
     }
@@ -267,7 +270,10 @@ fn a_token_is_never_printed() {
         "{config:?}{config:#?}{}",
         toml::to_string(&config).expect("a configuration is TOML")
     );
-    assert!(printed.contains("15000") && !printed.contains("hush"), "{printed}");
+    assert!(
+        printed.contains("15000") && !printed.contains("hush"),
+        "{printed}"
+    );
 }
 
 #[test]
