@@ -59,7 +59,7 @@ impl Api {
             (&Method::GET | &Method::HEAD, "/livez") => http::text(StatusCode::OK, "ok\n"),
             (&Method::GET | &Method::HEAD, "/readyz") => self.readiness(),
             (&Method::GET | &Method::HEAD, "/metrics") => self.metrics(),
-            (_, "/livez" | "/readyz" | "/metrics") => not_allowed("GET"),
+            (_, "/livez" | "/readyz" | "/metrics") => not_allowed("GET, HEAD"),
             _ => {
                 let detail =
                     format!("there is nothing at {path}; see /api/v1/events, /livez, /readyz, /metrics");
