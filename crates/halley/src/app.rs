@@ -20,7 +20,7 @@ use crate::ingest::Ingest;
 use crate::log::{self, LogError, Opened};
 use crate::metrics::Metrics;
 use crate::sessions::{Options, Sessions};
-use crate::transport::{Connection, Public};
+use crate::transport::{self, Connection, Public};
 
 /// A running broker.
 pub struct App {
@@ -74,7 +74,7 @@ impl App {
         let sessions = Arc::new(Sessions::new(
             Arc::clone(&storage.log),
             Arc::clone(&storage.sessions),
-            Arc::new(config.protocol()),
+            Arc::new(protocol(&config)),
             options,
             Arc::clone(&metrics),
         ));
@@ -175,7 +175,7 @@ impl App {
         self.stop.send_replace(true);
         let connections = self.api.metrics.connections.clone();
         let open = move || -> i64 {
-            crate::transport::ALL
+            transport::ALL
                 .iter()
                 .map(|transport| {
                     let label = crate::metrics::Transport {
@@ -218,6 +218,16 @@ fn bind(addr: SocketAddr, key: &'static str) -> Result<TcpListener, AppError> {
 
 fn local(listener: &TcpListener, configured: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(configured)
+}
+
+fn protocol(config: &Config) -> bayeux::Settings {
+    bayeux::Settings {
+        connection_types: transport::ALL
+            .iter()
+            .map(|transport| transport.connection_type)
+            .collect(),
+        ..config.protocol()
+    }
 }
 
 fn bounds(config: &Config) -> Bounds {

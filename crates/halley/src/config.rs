@@ -286,7 +286,7 @@ impl Config {
         Ok(())
     }
 
-    /// What the protocol needs to know.
+    /// What the protocol needs to know, but for what the server can do by itself.
     pub fn protocol(&self) -> bayeux::Settings {
         bayeux::Settings {
             timeout: self.session.timeout.0,
@@ -294,10 +294,6 @@ impl Config {
             max_interval: self.session.max_interval.0,
             max_timeout: self.session.max_timeout.0,
             proof_interval: self.websocket.proof_interval.0,
-            connection_types: crate::transport::ALL
-                .iter()
-                .map(|transport| transport.connection_type)
-                .collect(),
             server_owned: self.channels.server_owned.clone(),
             limits: bayeux::Limits {
                 messages: self.limits.messages,
