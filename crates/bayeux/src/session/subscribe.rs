@@ -17,6 +17,10 @@ impl Session {
         match self.wanted(message) {
             Err(failure) => Reply::failure(message, failure),
             Ok(wanted) => {
+                if !wanted.is_empty() {
+                    // A read that is under way does not know of them, and may reach beyond where they begin.
+                    self.reading_for = None;
+                }
                 for pattern in wanted {
                     let began = routes.add(&pattern);
                     self.subscriptions.push(Subscription { pattern, began });
