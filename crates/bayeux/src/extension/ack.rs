@@ -45,11 +45,17 @@ impl Extension for Acknowledge {
         };
         let offset = Offset(number);
         if let Some(ends) = session.agreed.resumed
-            && (session.gap.is_some() || offset > ends.last)
+            && (session.has_gap() || offset > ends.last)
         {
             // A number of another log, or of a part of this one that was lost: it says nothing about what is here.
             session.lost(ends);
             return Ok(());
+        }
+        match session.told_of_gap_with() {
+            Some(number) if offset == number => session.knows_of_gap(),
+            // The reply did not arrive. What the client says is as old as it was when the gap was found.
+            Some(_) => return Ok(()),
+            None => {}
         }
         if offset > session.agreed.promised || offset < session.agreed.acknowledged {
             return Err(INVALID);

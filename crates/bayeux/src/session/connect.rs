@@ -8,8 +8,6 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use super::{Answer, Output, Session};
 use crate::{Carrier, CarrierKind, Message, Reply, ReplyAdvice, Target};
 
@@ -54,6 +52,15 @@ impl Connects {
 
     pub(super) fn is_held(&self) -> bool {
         self.held.is_some()
+    }
+
+    fn is_held_by(&self, carrier: Carrier) -> bool {
+        self.held.as_ref().is_some_and(|held| held.carrier == carrier)
+    }
+
+    pub(super) fn holding_socket(&self) -> Option<Carrier> {
+        let held = self.held.as_ref()?;
+        (held.carrier.kind == CarrierKind::Socket).then_some(held.carrier)
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -114,6 +121,7 @@ impl Session {
     /// What this connect proves, and what has to be sent again.
     fn account(&mut self, now: Instant, carrier: Carrier, recovers: bool) {
         let lost = std::mem::take(&mut self.connects.reply_lost) || recovers;
+        self.account_gap(carrier, lost);
         if self.agreed.delivers_with_connect() {
             // The acknowledgement has said what arrived: the rest did not.
             self.window.rewind();
@@ -147,6 +155,10 @@ impl Session {
     /// What the held connect of this carrier leads to: events if they travel with it, then the reply.
     pub(super) fn poll_connect(&mut self, now: Instant, carrier: Carrier) -> Option<Output> {
         let brings_events = self.brings_events(carrier);
+        let has_untold_gap = self.has_untold_gap();
+        if carrier.kind == CarrierKind::Exchange && self.connects.is_held_by(carrier) {
+            self.take_over_from_socket();
+        }
         let held = self
             .connects
             .held
@@ -170,10 +182,21 @@ impl Session {
                 return self.read_for(carrier, after);
             }
         }
-        if held.due || held.started || self.gap.is_some() {
+        if held.due || held.started || has_untold_gap {
             self.answer(now)
         } else {
             None
+        }
+    }
+
+    /// What a socket brought and nobody proved goes again: the connect that follows this one would prove it without knowing.
+    fn take_over_from_socket(&mut self) {
+        if self.brought_by == Some(CarrierKind::Socket)
+            && !self.agreed.delivers_with_connect()
+            && self.window.has_unproven()
+            && self.window.has_unsent()
+        {
+            self.window.rewind();
         }
     }
 
@@ -206,10 +229,7 @@ impl Session {
             self.connects.advised = Some(held.carrier.kind);
             reply.advise(ReplyAdvice::retry(held.interval, self.settings.timeout));
         }
-        if let Some(first) = self.gap.take() {
-            reply.ext.insert("recovered".into(), Value::Bool(false));
-            reply.ext.insert("first".into(), first.0.into());
-        }
+        self.tell_of_gap(held.carrier, &mut reply);
         self.agreed.clone().outgoing(self, &Target::Connect, &mut reply);
         self.life.answered(now + held.interval, &self.settings);
         Some(Output::Reply(reply))

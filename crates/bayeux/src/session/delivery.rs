@@ -77,8 +77,8 @@ impl Session {
             return;
         }
         self.reading_for = None;
-        if page.gap.is_some() {
-            self.gap = page.gap;
+        if let Some(first) = page.gap {
+            self.read_found_gap(first, page.after);
         }
         let wanted = page
             .events
@@ -131,7 +131,7 @@ impl Session {
             return None;
         }
         // A client that lost something hears of it before it gets what came later.
-        if self.gap.is_some() && self.connects.is_held() {
+        if self.has_untold_gap() && self.connects.is_held() {
             self.connects.release();
             return None;
         }

@@ -6,6 +6,7 @@
 mod connect;
 mod delivery;
 mod disconnect;
+mod gap;
 mod handshake;
 mod life;
 mod proof;
@@ -28,6 +29,7 @@ pub use handshake::deny as deny_handshake;
 pub use snapshot::{Snapshot, Subscription};
 
 use connect::Connects;
+use gap::Gap;
 use life::Life;
 use proof::Proof;
 use window::Window;
@@ -49,8 +51,8 @@ pub struct Session {
     brought_by: Option<CarrierKind>,
     /// A read of the log is under way for this carrier.
     reading_for: Option<Carrier>,
-    /// Part of the log was lost for this session, and its client was not told yet: the first offset still there.
-    pub(crate) gap: Option<Offset>,
+    /// Part of the log was lost for this session, and its client may not know yet.
+    gap: Option<Gap>,
 }
 
 /// What a message led to at once.
@@ -147,29 +149,16 @@ impl Session {
                 .for_each(|subscription| subscription.began = Offset::START);
         }
         if !same_log || cursor > ends.last {
-            session.gap = Some(ends.first);
+            session.gap = Some(Gap::of_another_log(ends.first));
         }
         session
-    }
-
-    /// The client has seen events that this log does not have: it is told so, and goes on from the end.
-    pub(crate) fn lost(&mut self, ends: LogEnds) {
-        if self.gap.is_none() {
-            self.gap = Some(ends.first);
-            self.window.skip_to(ends.last);
-        }
-    }
-
-    /// The client is to be told of a gap.
-    pub fn has_gap(&self) -> bool {
-        self.gap.is_some()
     }
 
     /// What must be kept for [`Session::resume`].
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             subscriptions: self.subscriptions.clone(),
-            cursor: self.window.proven(),
+            cursor: self.cursor(),
             extensions: self.agreed.names(),
         }
     }
@@ -222,6 +211,8 @@ impl Session {
         let was_socket = self.socket == Some(carrier);
         if was_socket {
             self.let_go_of_socket();
+            // The one that holds the connect has lived on beside it.
+            self.socket = self.connects.holding_socket();
         }
         if (was_held || was_socket) && !self.connects.is_held() {
             self.life.left(now, &self.settings);
@@ -254,8 +245,11 @@ impl Session {
     }
 
     fn let_go_of_socket(&mut self) {
+        if self.reading_for.is_some() && self.reading_for == self.socket {
+            self.reading_for = None;
+        }
         self.socket = None;
-        self.proof = Proof::default();
+        self.proof.forget_ping();
         if self.brought_by == Some(CarrierKind::Socket) && !self.agreed.delivers_with_connect() {
             self.window.rewind();
         }

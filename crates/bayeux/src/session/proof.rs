@@ -21,6 +21,13 @@ pub(super) struct Proof {
 }
 
 impl Proof {
+    /// The socket that was asked is another one's concern now. What is to be written down stays so.
+    pub(super) fn forget_ping(&mut self) {
+        self.outstanding = None;
+        self.not_before = None;
+        self.waiting = false;
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         let ping = self.not_before.filter(|_| self.waiting);
         [ping, self.checkpoint.filter(|_| !self.checkpoint_due)]
@@ -58,7 +65,7 @@ impl Session {
             return None;
         }
         self.proof.checkpoint = None;
-        Some(self.window.proven())
+        Some(self.cursor())
     }
 
     pub(super) fn prove_sent(&mut self, now: Instant) {
