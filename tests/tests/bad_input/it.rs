@@ -178,11 +178,11 @@ impl Answer {
 /// The bytes of a request. Headers are lines; a `Content-Length` is added unless they say how long the body is.
 pub(crate) fn request(method: &str, path: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
     let mut bytes = format!("{method} {path} HTTP/1.1\r\nHost: halley\r\n").into_bytes();
-    let has_length = |line: &&str| {
+    let has_length = |line: &str| {
         let line = line.to_lowercase();
         line.starts_with("content-length") || line.starts_with("transfer-encoding")
     };
-    if !headers.iter().any(|line| has_length(&line)) {
+    if !headers.iter().any(|line| has_length(line)) {
         write!(bytes, "Content-Length: {}\r\n", body.len()).expect("a Vec takes everything");
     }
     for line in headers {
