@@ -4,10 +4,10 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use bayeux::{ClientId, Offset};
-use halley::log::{self, LogError, Opened, Settings};
+use bayeux::{ClientId, Offset, Snapshot};
+use halley::log::{self, LogError, Opened, SessionRecord, Settings};
 use tempfile::TempDir;
 
 use crate::it::{everyone, file, settings};
@@ -83,14 +83,11 @@ async fn below_the_reserve_events_are_refused_and_session_records_are_not() {
     assert_eq!(it.bounds(), (1, 0));
     let id = ClientId::new("abc");
     it.sessions()
-        .checkpoint(&id, Offset(1), std::time::SystemTime::now())
+        .checkpoint(&id, Offset(1), SystemTime::now())
         .await
         .expect("still stored");
     it.sessions().remove(&id).await.expect("still stored");
-    it.log()
-        .retain(std::time::SystemTime::now())
-        .await
-        .expect("still works");
+    it.log().retain(SystemTime::now()).await.expect("still works");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,7 +104,7 @@ async fn the_log_takes_events_again_when_space_returns() {
     let refused = log.append(vec![everyone("/a", "2")]).await;
     assert!(matches!(refused, Err(LogError::Full { .. })), "{refused:?}");
     sessions
-        .checkpoint(&ClientId::new("abc"), Offset(1), std::time::SystemTime::now())
+        .checkpoint(&ClientId::new("abc"), Offset(1), SystemTime::now())
         .await
         .expect("stored");
     fs::remove_file(ballast).expect("removed");
@@ -126,7 +123,7 @@ async fn a_write_that_fails_stops_the_log_and_loses_nothing() {
     let opened = disk.open(0);
     let ballast = disk.fill(4 * MIB);
     let stopped = opened.log.stopped();
-    let (acknowledged, error) = append_until_it_fails(&opened).await;
+    let (acknowledged, error) = write_until_it_fails(&opened).await;
     assert!(matches!(error, LogError::Stopped(_)), "{error}");
     tokio::time::timeout(Duration::from_secs(5), stopped)
         .await
@@ -142,17 +139,39 @@ async fn a_write_that_fails_stops_the_log_and_loses_nothing() {
     assert!(last_after_restart(&disk.log()) >= acknowledged);
 }
 
-async fn append_until_it_fails(opened: &Opened) -> (Offset, LogError) {
+/// Writes until the disk is full. Events are refused a little before, when the next one would not fit; session records
+/// are not, and so it is one of them that fails.
+async fn write_until_it_fails(opened: &Opened) -> (Offset, LogError) {
     let data = format!("\"{}\"", "x".repeat(10_000));
     let mut last = Offset::START;
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(30) {
         match opened.log.append(vec![everyone("/a", &data)]).await {
             Ok(positions) => last = positions[0].offset,
+            Err(LogError::Full { .. }) => {}
             Err(error) => return (last, error),
+        }
+        let large = Snapshot {
+            subscriptions: Vec::new(),
+            cursor: last,
+            extensions: vec![data.as_str().into()],
+        };
+        if let Err(error) = opened.sessions.put(record(opened, large)).await {
+            return (last, error);
         }
     }
     panic!("the disk never became full")
+}
+
+fn record(opened: &Opened, state: Snapshot) -> SessionRecord {
+    SessionRecord {
+        client_id: ClientId::new("abc"),
+        user: None,
+        browser: None,
+        epoch: opened.log.epoch().clone(),
+        state,
+        seen: SystemTime::now(),
+    }
 }
 
 fn last_after_restart(folder: &Path) -> Offset {
