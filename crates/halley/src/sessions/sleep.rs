@@ -36,6 +36,10 @@ impl Sessions {
     fn handle_timer(self: &Arc<Self>, handle: &Arc<Handle>) {
         let now = Instant::now();
         let mut state = handle.state.lock();
+        // An older entry, from before an earlier deadline: the session is in the wheel a second time, where it says.
+        if state.timer.is_some_and(|timer| timer > now) {
+            return;
+        }
         state.timer = None;
         let waiting = if state.session.handle_timeout(now) {
             state.wake()
