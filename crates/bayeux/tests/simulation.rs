@@ -554,11 +554,13 @@ impl World {
         };
         let pipe = self.pipes.remove(place);
         if let Some(session) = &mut self.session {
-            session.handle_carrier_lost(self.now, pipe.carrier);
+            let wake = session.handle_carrier_lost(self.now, pipe.carrier);
             if write_failed && pipe.carrier.kind == CarrierKind::Exchange && !pipe.served {
                 session.handle_reply_lost();
             }
-            self.wake_all();
+            if wake {
+                self.wake_all();
+            }
         }
     }
 

@@ -202,9 +202,11 @@ impl Session {
         }
     }
 
-    /// A carrier is gone; what it brought and nobody proved will be sent again.
-    pub fn handle_carrier_lost(&mut self, now: Instant, carrier: Carrier) {
-        if self.reading_for == Some(carrier) {
+    /// A carrier is gone; what it brought and nobody proved will be sent again. Returns whether another one may have something
+    /// to do now.
+    pub fn handle_carrier_lost(&mut self, now: Instant, carrier: Carrier) -> bool {
+        let was_reading = self.reading_for == Some(carrier);
+        if was_reading {
             self.reading_for = None;
         }
         let was_held = self.connects.drop_held(carrier);
@@ -217,6 +219,7 @@ impl Session {
         if (was_held || was_socket) && !self.connects.is_held() {
             self.life.left(now, &self.settings);
         }
+        was_reading || was_socket
     }
 
     /// Writing the reply to a connect failed, or the peer was gone before it was written: the next connect, whatever it says,

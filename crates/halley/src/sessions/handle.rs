@@ -26,6 +26,8 @@ pub(super) struct State {
     pub(super) stage: Stage,
     /// Tasks that wait for this session to have something for their carrier; one, but for moments of take-over.
     pub(super) waiting: Vec<(Carrier, Waker)>,
+    /// The carrier that the last connect was answered on, until the next connect.
+    pub(super) answered: Option<Carrier>,
     /// When the timer will look at this session next.
     pub(super) timer: Option<Instant>,
     /// There is a record in the store.

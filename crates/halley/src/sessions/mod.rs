@@ -232,7 +232,9 @@ impl Sessions {
         if state.stage == Stage::Gone {
             return None;
         }
-        let before = state.session.subscriptions().len();
+        if message.target == Target::Connect {
+            state.answered = None;
+        }
         let mut routes = Registration {
             sessions: self,
             handle,
@@ -241,8 +243,9 @@ impl Sessions {
             .session
             .handle_message(Instant::now(), carrier, alone, message, &mut routes);
         let is_change = match message.target {
-            Target::Subscribe => state.session.subscriptions().len() != before,
-            Target::Unsubscribe => state.stored && state.session.subscriptions().len() != before,
+            // Written again when it changes nothing: what wrote it first may not have succeeded.
+            Target::Subscribe => is_success(&answer) && !state.session.subscriptions().is_empty(),
+            Target::Unsubscribe => is_success(&answer) && state.stored,
             Target::Connect => !state.stored,
             Target::Handshake | Target::Disconnect | Target::Service | Target::Publish(_) => false,
         };
@@ -293,8 +296,10 @@ impl Sessions {
         while taken < room
             && let Some(output) = state.session.poll_output(now, carrier)
         {
-            if let Output::Event(event) = &output {
-                taken += event.size();
+            match &output {
+                Output::Event(event) => taken += event.size(),
+                Output::Reply(_) => state.answered = Some(carrier),
+                Output::Ping(_) | Output::ReadLog(_) | Output::Superseded => {}
             }
             outputs.push(output);
         }
@@ -342,7 +347,12 @@ impl Sessions {
             through: page.through,
             gap: page.gap,
         };
-        handle.state.lock().session.handle_read(carrier, page);
+        let others = {
+            let mut state = handle.state.lock();
+            state.session.handle_read(carrier, page);
+            state.wake()
+        };
+        others.into_iter().for_each(|(_, waker)| waker.wake());
         Ok(())
     }
 
@@ -357,13 +367,23 @@ impl Sessions {
     pub fn handle_carrier_lost(&self, handle: &Arc<Handle>, carrier: Carrier) {
         let mut state = handle.state.lock();
         state.waiting.retain(|(waiting, _)| *waiting != carrier);
-        state.session.handle_carrier_lost(Instant::now(), carrier);
+        let others = if state.session.handle_carrier_lost(Instant::now(), carrier) {
+            state.wake()
+        } else {
+            Vec::new()
+        };
         self.reschedule(handle, &mut state);
+        drop(state);
+        others.into_iter().for_each(|(_, waker)| waker.wake());
     }
 
-    /// The response with the last connect reply of this session may not have arrived.
-    pub fn handle_reply_lost(&self, handle: &Arc<Handle>) {
-        handle.state.lock().session.handle_reply_lost();
+    /// The response with the connect reply of this carrier may not have arrived. That says nothing when another connect has
+    /// come since, as when a kept-alive connection ends that has not been used for a while.
+    pub fn handle_reply_lost(&self, handle: &Arc<Handle>, carrier: Carrier) {
+        let mut state = handle.state.lock();
+        if state.answered == Some(carrier) {
+            state.session.handle_reply_lost();
+        }
     }
 
     fn log_ends(&self) -> LogEnds {
@@ -438,6 +458,7 @@ impl Handle {
             session,
             stage: Stage::Here,
             waiting: Vec::new(),
+            answered: None,
             timer: None,
             stored,
             refreshed: now,
@@ -448,6 +469,13 @@ impl Handle {
             browser,
             state: Mutex::new(state),
         }
+    }
+}
+
+fn is_success(answer: &Answer) -> bool {
+    match answer {
+        Answer::Reply(reply) => reply.is_successful(),
+        Answer::Held | Answer::Publish(..) => true,
     }
 }
 

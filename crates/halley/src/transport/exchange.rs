@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use serde_json::value::RawValue;
 use tracing::debug;
 
-use super::Public;
+use super::{Attached, Public};
 use crate::auth::Credentials;
 use crate::event::{Audience, Event};
 use crate::log::LogError;
@@ -19,8 +19,11 @@ use crate::sessions::{Handle, Requester};
 pub(super) struct Exchanged {
     /// The replies, in the order of the messages.
     pub(super) replies: Vec<Place>,
-    /// The session that this carrier speaks for now, if that changed.
+    /// The session that this carrier speaks for now.
     pub(super) session: Option<Arc<Handle>>,
+    /// Tells that session when the carrier is gone, from the moment at which it got hold of it: whoever waits for this body's
+    /// writes may be dropped meanwhile. `None` when the carrier spoke for this session before.
+    pub(super) attached: Option<Attached>,
     /// A handshake succeeded.
     pub(super) shook_hands: bool,
 }
@@ -35,7 +38,7 @@ pub(super) enum Place {
 
 /// A body under way.
 struct Exchange<'a> {
-    public: &'a Public,
+    public: &'a Arc<Public>,
     who: &'a mut Requester,
     carrier: Carrier,
     /// The session that this carrier spoke for before.
@@ -50,7 +53,7 @@ struct Exchange<'a> {
 
 /// Handles one body. Errors of the body are the client's; a [`LogError`] inside `Ok` is ours.
 pub(super) async fn exchange(
-    public: &Public,
+    public: &Arc<Public>,
     who: &mut Requester,
     carrier: Carrier,
     bound: Option<&Arc<Handle>>,
@@ -60,6 +63,7 @@ pub(super) async fn exchange(
     let exchanged = Exchanged {
         replies: Vec::with_capacity(messages.len()),
         session: None,
+        attached: None,
         shook_hands: false,
     };
     let exchange = Exchange {
@@ -112,7 +116,7 @@ impl Exchange<'_> {
             .open(&principal, self.who.browser.clone(), message);
         self.count_handshake("ok");
         debug!(client = ?handle.client_id(), "handshake");
-        self.exchanged.session = Some(handle);
+        self.attach(handle);
         self.exchanged.shook_hands = true;
         self.reply(Box::new(reply));
     }
@@ -133,6 +137,7 @@ impl Exchange<'_> {
                 tokio::task::yield_now().await;
                 continue;
             };
+            self.attach(Arc::clone(&handle));
             self.writes.extend(handled.written);
             match handled.answer {
                 Answer::Reply(reply) => self.reply(reply),
@@ -143,9 +148,25 @@ impl Exchange<'_> {
                     self.reply(reply);
                 }
             }
-            self.exchanged.session = Some(handle);
             return Ok(());
         }
+    }
+
+    fn attach(&mut self, handle: Arc<Handle>) {
+        let spoke_before = self
+            .exchanged
+            .session
+            .as_ref()
+            .or(self.bound)
+            .is_some_and(|known| Arc::ptr_eq(known, &handle));
+        if !spoke_before {
+            self.exchanged.attached = Some(Attached {
+                public: Arc::clone(self.public),
+                handle: Arc::clone(&handle),
+                carrier: self.carrier,
+            });
+        }
+        self.exchanged.session = Some(handle);
     }
 
     /// The session of a message: the one that this carrier speaks for already, or one that the requester may speak for.

@@ -10,7 +10,7 @@ use hyper::{Method, Request, StatusCode, header};
 use serde_json::json;
 
 use super::exchange::{Exchanged, Place, exchange};
-use super::{Attached, Connection, Public, Transport};
+use super::{Connection, Public, Transport};
 use crate::auth::BROWSER_COOKIE;
 use crate::http::{self, Reply};
 use crate::metrics;
@@ -72,12 +72,20 @@ async fn respond(
 ) -> Reply {
     let mut events = Vec::new();
     let mut replies = Vec::with_capacity(exchanged.replies.len());
-    for place in exchanged.replies {
+    // Held until the end: the session hears of it when this future is dropped.
+    let _attached = exchanged.attached;
+    let last_connect = exchanged
+        .replies
+        .iter()
+        .rposition(|place| matches!(place, Place::Connect(_)));
+    for (number, place) in exchanged.replies.into_iter().enumerate() {
         match place {
             Place::Reply(reply) => replies.push(reply),
+            // A later connect of the same body has taken its place, and there is one answer.
+            Place::Connect(_) if Some(number) != last_connect => {}
             Place::Connect(handle) => match hold(public, &handle, carrier, &mut events).await {
                 Ok(reply) => {
-                    connection.replies_for(&handle);
+                    connection.replies_for(&handle, carrier);
                     replies.push(reply);
                 }
                 Err(NoReply::Superseded) => return superseded(public),
@@ -106,14 +114,9 @@ async fn hold(
     carrier: bayeux::Carrier,
     events: &mut Vec<Arc<Delivery>>,
 ) -> Result<Box<bayeux::Reply>, NoReply> {
-    let _attached = Attached {
-        public: Arc::clone(public),
-        handle: Arc::clone(handle),
-        carrier,
-    };
     let _counted = Counted::new(public);
     let mut shutdown = public.shutdown.clone();
-    let mut stopping = shutdown.is_given();
+    let mut stopping = false;
     loop {
         let outputs = tokio::select! {
             outputs = public.sessions.outputs(handle, carrier, usize::MAX) => outputs,

@@ -59,7 +59,13 @@ pub struct Public {
 #[derive(Clone)]
 pub struct Connection {
     public: Arc<Public>,
-    last_reply: Arc<Mutex<Option<Arc<Handle>>>>,
+    last_reply: Arc<Mutex<Option<LastReply>>>,
+}
+
+/// Whose connect was answered last, and on which carrier.
+struct LastReply {
+    handle: Arc<Handle>,
+    carrier: Carrier,
 }
 
 impl Connection {
@@ -72,8 +78,11 @@ impl Connection {
     }
 
     /// The response that is about to leave carries a connect reply of this session.
-    fn replies_for(&self, handle: &Arc<Handle>) {
-        *self.last_reply.lock() = Some(Arc::clone(handle));
+    fn replies_for(&self, handle: &Arc<Handle>, carrier: Carrier) {
+        *self.last_reply.lock() = Some(LastReply {
+            handle: Arc::clone(handle),
+            carrier,
+        });
     }
 }
 
@@ -102,8 +111,8 @@ impl Service for Connection {
 
     fn ended(&self, clean: bool) {
         let last = self.last_reply.lock().take();
-        if let (false, Some(handle)) = (clean, last) {
-            self.public.sessions.handle_reply_lost(&handle);
+        if let (false, Some(last)) = (clean, last) {
+            self.public.sessions.handle_reply_lost(&last.handle, last.carrier);
         }
     }
 }

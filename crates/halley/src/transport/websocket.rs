@@ -236,7 +236,7 @@ impl Socket {
             return Ok(());
         }
         let bound = self.bound.as_ref().map(|attached| &attached.handle);
-        let exchanged =
+        let mut exchanged =
             match exchange(&self.public, &mut self.who, self.carrier, bound, text.as_bytes()).await {
                 Ok(Ok(exchanged)) => exchanged,
                 Ok(Err(_)) => {
@@ -249,23 +249,10 @@ impl Socket {
                     return Err(End::Violation);
                 }
             };
-        self.bind(&exchanged);
-        self.send_replies(exchanged).await
-    }
-
-    fn bind(&mut self, exchanged: &Exchanged) {
-        let Some(handle) = &exchanged.session else { return };
-        if self
-            .bound
-            .as_ref()
-            .is_none_or(|attached| !Arc::ptr_eq(&attached.handle, handle))
-        {
-            self.bound = Some(Attached {
-                public: Arc::clone(&self.public),
-                handle: Arc::clone(handle),
-                carrier: self.carrier,
-            });
+        if let Some(attached) = exchanged.attached.take() {
+            self.bound = Some(attached);
         }
+        self.send_replies(exchanged).await
     }
 
     /// One frame with the replies that are there; those to connects come when the session has them.
