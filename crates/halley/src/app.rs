@@ -109,8 +109,9 @@ impl App {
         );
         let (for_public, for_api) = (Arc::clone(&public), Arc::clone(&api));
         let tasks = vec![
+            // Followed from here on, not from the task's first turn: by then the listeners may have let events in.
             tokio::spawn(dispatch::run(
-                Arc::clone(&storage.log),
+                storage.log.follow(),
                 Arc::clone(&sessions),
                 metrics,
             )),

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use bayeux::Handover;
 
 use crate::event::Audience;
-use crate::log::{Appended, EventLog};
+use crate::log::{Appended, Followed};
 use crate::metrics::Metrics;
 use crate::sessions::{Sessions, Subscriber};
 
 /// Runs until the log ends its stream.
-pub async fn run(log: Arc<dyn EventLog>, sessions: Arc<Sessions>, metrics: Arc<Metrics>) {
-    let mut followed = log.follow();
+pub async fn run(mut followed: Followed, sessions: Arc<Sessions>, metrics: Arc<Metrics>) {
     sessions.dispatched(followed.after);
     let mut receivers = Vec::new();
     while let Some(batch) = followed.batches.recv().await {
