@@ -1,5 +1,6 @@
 //! Bodies and messages that are not what they should be.
 
+use bytesize::ByteSize;
 use serde_json::json;
 
 use crate::it::{Client, It, Socket, TRANSPORTS, Transport, USERS, authorization};
@@ -260,4 +261,18 @@ async fn what_is_nested_too_deep_is_refused() {
             "{levels}"
         );
     }
+}
+
+/// Comparing each with each would take longer than any answer may.
+#[tokio::test]
+async fn a_list_of_fifty_thousand_subscriptions_is_refused_in_time() {
+    let it = It::with(|config| config.limits.request_body = ByteSize::mib(1)).await;
+    let mut client = Client::open(&it, Transport::LongPolling, Some(USERS[0])).await;
+    let channels: Vec<String> = (0..50_000).map(|number| format!("/chat/{number}")).collect();
+    let subscribe = json!({"channel": "/meta/subscribe", "clientId": "$id", "subscription": channels});
+    let replies = client.say(&subscribe.to_string()).await;
+    assert_eq!(
+        replies[0]["error"],
+        "403:subscriptions_per_session:subscribe_denied"
+    );
 }

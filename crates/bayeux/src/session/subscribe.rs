@@ -49,22 +49,27 @@ impl Session {
 
     /// The patterns of a subscribe that are new to this session; none is taken unless all may be.
     fn wanted(&self, message: &Message<'_>) -> Result<Vec<ChannelPattern>, Failure> {
+        // A resumed session may hold more than the limit that was lowered since.
+        let room = self
+            .settings
+            .limits
+            .subscriptions
+            .saturating_sub(self.subscriptions.len());
         let mut wanted: Vec<ChannelPattern> = Vec::new();
         for pattern in patterns(message, &self.settings.limits)? {
             match pattern.kind() {
                 ChannelKind::Meta => return Err(Failure::Denied(meta_denial(&pattern))),
                 ChannelKind::Service => {}
                 ChannelKind::Broadcast => {
-                    if !wanted.contains(&pattern)
-                        && !self.subscriptions.iter().any(|held| held.pattern == pattern)
-                    {
-                        wanted.push(pattern);
+                    let is_new = !wanted.contains(&pattern)
+                        && !self.subscriptions.iter().any(|held| held.pattern == pattern);
+                    // At once: a long list is not compared with itself.
+                    if is_new && wanted.len() == room {
+                        return Err(Failure::OverLimit(Action::Subscribe, "subscriptions_per_session"));
                     }
+                    wanted.extend(is_new.then_some(pattern));
                 }
             }
-        }
-        if self.subscriptions.len() + wanted.len() > self.settings.limits.subscriptions {
-            return Err(Failure::OverLimit(Action::Subscribe, "subscriptions_per_session"));
         }
         Ok(wanted)
     }
