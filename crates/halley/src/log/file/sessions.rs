@@ -225,3 +225,34 @@ pub(super) fn nanos(time: SystemTime) -> u64 {
 fn key(kind: u8, client_id: &ClientId) -> Vec<u8> {
     [&[kind], client_id.as_str().as_bytes()].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::file::tuning;
+
+    #[test]
+    fn who_was_seen_while_a_sweep_searched_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = tuning::open(folder.path()).unwrap();
+        let mut sessions = Sessions::open(db.keyspace(NAME, tuning::small).unwrap()).unwrap();
+        let mut batch = db.batch();
+        for (id, seen) in [("old", 1), ("woken", 9)] {
+            let mark = Mark {
+                cursor: Offset(1),
+                seen,
+            };
+            let record = Encoded {
+                client_id: ClientId::new(id),
+                mark,
+                json: b"{}".to_vec(),
+            };
+            sessions.put(&mut batch, record).unwrap();
+        }
+        // The search found both; one of them came back before the writer got to it.
+        let found = vec![ClientId::new("old"), ClientId::new("woken")];
+        assert_eq!(sessions.sweep(&mut batch, found, 5).unwrap(), 1);
+        assert_eq!(sessions.count(), 1);
+        assert!(sessions.mark(&ClientId::new("woken")).unwrap().is_some());
+    }
+}
