@@ -276,3 +276,19 @@ async fn a_list_of_fifty_thousand_subscriptions_is_refused_in_time() {
         "403:subscriptions_per_session:subscribe_denied"
     );
 }
+
+#[tokio::test]
+async fn of_several_connects_in_one_body_the_last_is_answered() {
+    let it = It::new().await;
+    let connects: Vec<String> = (0..64)
+        .map(|id| format!(r#"{{"channel":"/meta/connect","clientId":"$id","id":{id}}}"#))
+        .collect();
+    let body = format!("[{}]", connects.join(","));
+    let mut client = Client::open(&it, Transport::LongPolling, Some(USERS[0])).await;
+    let replies = client.say(&body).await;
+    assert_eq!(replies.len(), 1, "{replies:?}");
+    assert_eq!(
+        (&replies[0]["id"], &replies[0]["successful"]),
+        (&json!(63), &json!(true))
+    );
+}

@@ -109,6 +109,39 @@ async fn an_unknown_session_is_told_to_shake_hands_on_connect_only() {
     }
 }
 
+#[tokio::test]
+async fn a_handshake_with_wrong_or_no_credentials_is_denied_and_makes_no_session() {
+    let it = It::new().await;
+    for (headers, ext) in [
+        ("X-None: 1", ""),
+        ("Authorization: Bearer wrong", ""),
+        ("Authorization: Bearer", ""),
+        ("Authorization: Basic !!!", ""),
+        // 15000:secret-15001
+        ("Authorization: Basic MTUwMDA6c2VjcmV0LTE1MDAx", ""),
+        ("X-None: 1", r#","ext":{"token":"wrong"}"#),
+        ("X-None: 1", r#","ext":{"token":["secret-15000"]}"#),
+        (
+            "Authorization: Bearer secret-15000",
+            r#","ext":{"token":"wrong"}"#,
+        ),
+    ] {
+        let message = format!(r#"[{{"channel":"/meta/handshake"{ext}}}]"#);
+        let over_http = it.post("/cometd", &[headers], &message).await.json();
+        let mut socket = Socket::open(it.public, "/cometd", &[headers]).await;
+        socket.send(&message).await;
+        let over_websocket: Value = serde_json::from_str(&socket.next().await).expect("an array");
+        for reply in [&over_http[0], &over_websocket[0]] {
+            assert_eq!(reply["error"], "403::handshake_denied", "{headers} {ext}");
+            assert_eq!(reply["advice"], json!({"reconnect": "none"}), "{headers} {ext}");
+            assert_eq!(reply.get("clientId"), None);
+        }
+    }
+    assert_eq!(it.metric("halley_sessions").await, 0.0);
+    let good = r#"[{"channel":"/meta/handshake","ext":{"token":"secret-15000"}}]"#;
+    assert_eq!(it.post("/cometd", &[], good).await.json()[0]["successful"], true);
+}
+
 /// What somebody else might do with a clientId: each must be answered 402.
 const THEFT: [&str; 5] = [
     r#"{"channel":"/meta/connect","clientId":"$stolen"}"#,
