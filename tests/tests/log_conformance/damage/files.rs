@@ -1,6 +1,7 @@
 //! Files that are not as they were left.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use halley::log::{LogError, Opened};
@@ -143,4 +144,22 @@ async fn a_folder_that_is_no_log_is_refused() {
         halley::log::open("tape:", &it.settings),
         Err(LogError::Unusable(_))
     ));
+}
+
+/// What looks like the end of a crash may be the middle of a commit of the process that has the log open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_leaves_the_files_of_the_first_alone() {
+    let it = file(settings());
+    it.append([everyone("/a", "1")]).await;
+    let journal = newest_journal(it.path());
+    let end = end(&fs::read(&journal).expect("the journal")) as u64;
+    let half_a_commit = fs::OpenOptions::new()
+        .write(true)
+        .open(&journal)
+        .expect("the journal");
+    half_a_commit.write_all_at(&[1; 100], end).expect("written");
+    let length = half_a_commit.metadata().expect("the journal").len();
+    assert!(it.try_open().is_err());
+    assert_eq!(half_a_commit.metadata().expect("the journal").len(), length);
+    assert_eq!(it.append([everyone("/a", "2")]).await, [2]);
 }
