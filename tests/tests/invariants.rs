@@ -19,13 +19,16 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every Rust file below a folder, with its path from the workspace.
+/// Every Rust file below a folder but those of tests, with its path from the workspace.
 fn sources(folder: &str) -> Vec<String> {
     let entries = fs::read_dir(root().join(folder)).unwrap_or_else(|error| panic!("{folder}: {error}"));
     let mut found = Vec::new();
     for entry in entries {
         let path = entry.expect("a readable folder").path();
         let name = format!("{folder}/{}", file_name(&path));
+        if name.ends_with("/tests") || name.ends_with("/tests.rs") {
+            continue;
+        }
         if path.is_dir() {
             found.extend(sources(&name));
         } else if name.ends_with(".rs") {
