@@ -68,6 +68,12 @@ pub(crate) const ALL: &[Step] = &[
         run: || cargo(&["build", "--release", "-p", "halley"]),
     },
     Step {
+        name: "demo",
+        why: "the command of the README: broker, voice API and three agents; every stream must be what the scenario says",
+        needs: &["release"],
+        run: || cargo(&["run", "--release", "--", "demo", "--once"]),
+    },
+    Step {
         name: "stock-clients",
         why: "unmodified CometD clients over WebSocket and long-polling: each event once, in order, to its user only",
         needs: &["npm", "release"],

@@ -31,6 +31,23 @@ pub struct Event {
     pub id: Option<Box<str>>,
 }
 
+/// Longer than any subject that a directory or token would hold.
+const USER_BYTES: usize = 128;
+
+impl UserId {
+    /// Parses a subject, from a publisher or from the configuration: the same rules for both, or a user could be there whom
+    /// nobody can address. The error says what is wrong.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() || text.len() > USER_BYTES {
+            return Err(format!("a user has 1 to {USER_BYTES} bytes"));
+        }
+        if text.chars().any(char::is_control) {
+            return Err("a user has no control characters".to_owned());
+        }
+        Ok(Self(text.into()))
+    }
+}
+
 impl std::fmt::Display for UserId {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(&self.0)

@@ -55,9 +55,6 @@ struct Stored<'a> {
     duplicate: bool,
 }
 
-/// Longer than any subject that a directory or token would hold.
-const USER_BYTES: usize = 128;
-
 impl Ingest {
     /// A door to `log`.
     pub fn new(log: Arc<dyn EventLog>, limits: Limits, metrics: Arc<Metrics>) -> Self {
@@ -138,7 +135,7 @@ impl Ingest {
             .map_err(|detail| wrong("channel", detail))?;
         let audience = match text("user", sent.user)? {
             None => Audience::Everyone,
-            Some(user) => Audience::User(user_id(&user).map_err(|detail| wrong("user", detail))?),
+            Some(user) => Audience::User(UserId::parse(&user).map_err(|detail| wrong("user", detail))?),
         };
         let id = text("id", sent.id)?;
         if id
@@ -209,16 +206,6 @@ impl Ingest {
             body.expect("positions are numbers and texts"),
         )
     }
-}
-
-fn user_id(text: &str) -> Result<UserId, String> {
-    if text.is_empty() || text.len() > USER_BYTES {
-        return Err(format!("a user has 1 to {USER_BYTES} bytes"));
-    }
-    if text.chars().any(char::is_control) {
-        return Err("a user has no control characters".to_owned());
-    }
-    Ok(UserId(text.into()))
 }
 
 impl<'a> Sent<'a> {

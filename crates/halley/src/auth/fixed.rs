@@ -24,10 +24,14 @@ pub(super) fn make(config: &config::Auth) -> Result<Arc<dyn Authenticator>, Auth
         ));
     }
     for entry in &config.users {
-        if entry.user.is_empty() || entry.token.is_empty() {
-            return Err(AuthError::Users("a user and a token are never empty".to_owned()));
+        if entry.token.is_empty() {
+            return Err(AuthError::Users(format!(
+                "the token of {:?} is empty",
+                entry.user
+            )));
         }
-        let user = UserId(entry.user.as_str().into());
+        let user = UserId::parse(&entry.user)
+            .map_err(|reason| AuthError::Users(format!("{:?} cannot be: {reason}", entry.user)))?;
         if user_by_digest.insert(digest(&entry.token), user).is_some() {
             return Err(AuthError::Users(format!(
                 "{} has the token of another user",
@@ -115,6 +119,16 @@ mod tests {
     fn a_wrong_token_is_refused_and_none_is_unknown() {
         assert_eq!(judge("Bearer c"), Verdict::Refused);
         assert_eq!(judge("Digest x"), Verdict::Unknown);
+    }
+
+    #[test]
+    fn a_user_whom_no_publisher_could_address_is_refused() {
+        let users = vec![config::User {
+            user: "15000\n".into(),
+            token: "secret".into(),
+        }];
+        let kind = "static".into();
+        assert!(make(&config::Auth { kind, users }).is_err());
     }
 
     #[test]
