@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, warn};
 
 /// A response with its whole body.
@@ -66,6 +66,14 @@ impl Shutdown {
     }
 }
 
+/// One of the connections that a listener allows. It goes with each request, so that what outlives HTTP keeps it.
+#[derive(Clone)]
+pub struct Place(#[expect(dead_code, reason = "held, never looked at")] Arc<OwnedSemaphorePermit>);
+
+/// A peer that takes nothing of what it was sent for this long is gone.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
 /// Accepts connections until shutdown; `service` makes what answers the requests of one.
 pub async fn listen<S: Service>(
     listener: TcpListener,
@@ -84,11 +92,14 @@ pub async fn listen<S: Service>(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = serve(stream, bounds.clone(), shutdown.clone(), service(peer));
-                tokio::spawn(async move {
-                    connection.await;
-                    drop(place);
-                });
+                let place = Place(Arc::new(place));
+                tokio::spawn(serve(
+                    stream,
+                    bounds.clone(),
+                    shutdown.clone(),
+                    service(peer),
+                    place,
+                ));
             }
             Err(error) => {
                 // Out of file descriptors, mostly: back off, or the loop spins.
@@ -99,13 +110,24 @@ pub async fn listen<S: Service>(
     }
 }
 
-async fn serve<S: Service>(stream: TcpStream, bounds: Bounds, mut shutdown: Shutdown, service: S) {
+async fn serve<S: Service>(
+    stream: TcpStream,
+    bounds: Bounds,
+    mut shutdown: Shutdown,
+    service: S,
+    place: Place,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
     }
+    #[cfg(target_os = "linux")]
+    if let Err(error) = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED)) {
+        debug!(%error, "cannot set TCP_USER_TIMEOUT");
+    }
     let answer = {
         let service = service.clone();
-        service_fn(move |request| {
+        service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(place.clone());
             let service = service.clone();
             async move { Ok::<_, std::convert::Infallible>(service.answer(request).await) }
         })

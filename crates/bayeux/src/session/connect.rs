@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 use super::{Answer, Output, Session};
 use crate::{Carrier, CarrierKind, Message, Reply, ReplyAdvice, Target};
 
+/// Bytes of events in an answer on a socket. It leaves in one frame, and clients that were not told otherwise close a socket
+/// that brings a frame of more than 64 KiB.
+const FRAME_BYTES: usize = 48 << 10;
+
 /// The connects of one session.
 #[derive(Debug, Default)]
 pub(crate) struct Connects {
@@ -112,7 +116,10 @@ impl Session {
             due: !wait,
             overdue: false,
             started: false,
-            room: self.settings.limits.answer_bytes,
+            room: match carrier.kind {
+                CarrierKind::Exchange => self.settings.limits.answer_bytes,
+                CarrierKind::Socket => self.settings.limits.answer_bytes.min(FRAME_BYTES),
+            },
         });
         self.life.held();
         Answer::Held
@@ -198,6 +205,11 @@ impl Session {
         {
             self.window.rewind();
         }
+    }
+
+    /// Events have left for an answer whose reply has not: they belong together.
+    pub fn is_answering(&self) -> bool {
+        self.connects.held.as_ref().is_some_and(|held| held.started)
     }
 
     /// Returns whether a held connect became due.

@@ -155,6 +155,12 @@ impl Session {
         })
     }
 
+    /// Events leave only with the replies to connects, on a socket too, and are acknowledged with them: an answer must arrive
+    /// as a whole or not at all.
+    pub fn delivers_with_connect(&self) -> bool {
+        self.agreed.delivers_with_connect()
+    }
+
     /// A task is there that could send an event now.
     fn is_waited_for(&self) -> bool {
         self.connects.is_held() || (self.socket.is_some() && !self.agreed.delivers_with_connect())

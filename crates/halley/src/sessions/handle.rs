@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use crate::auth::Browser;
 use crate::event::UserId;
+use crate::log::Epoch;
 
 /// A session that is in memory, and whose it is. The owner never changes.
 #[derive(Debug)]
@@ -30,6 +31,9 @@ pub(super) struct State {
     pub(super) answered: Option<Carrier>,
     /// When the timer will look at this session next.
     pub(super) timer: Option<Instant>,
+    /// The log of the record that this session was taken up from, when its client has yet to hear that part of it is lost.
+    /// Until then the record stays as it is, or another process would not know.
+    pub(super) taken_from: Option<Epoch>,
     /// There is a record in the store.
     pub(super) stored: bool,
     /// When that record was last known to say that the session is alive.
@@ -62,6 +66,11 @@ impl Handle {
     /// The session's clientId.
     pub fn client_id(&self) -> &ClientId {
         &self.client_id
+    }
+
+    /// An answer to a connect must arrive as a whole or not at all.
+    pub(crate) fn answers_as_a_whole(&self) -> bool {
+        self.state.lock().session.delivers_with_connect()
     }
 
     /// Hands an event over, and wakes the task that can send it.

@@ -5,6 +5,8 @@
 
 mod handle;
 mod sleep;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use std::pin::Pin;
@@ -36,6 +38,8 @@ pub struct Sessions {
     by_id: DashMap<ClientId, Arc<Handle>>,
     routing: Routing<Subscriber>,
     timers: Timers,
+    /// How many sessions have left memory, by a hash of their clientIds: whoever read a record knows whether it still holds.
+    departures: [AtomicU64; 64],
     /// Every event up to here has been handed to the sessions that want it.
     dispatched: AtomicU64,
     next_carrier: AtomicU64,
@@ -87,6 +91,7 @@ impl Sessions {
             by_id: DashMap::new(),
             routing: Routing::default(),
             timers: Timers::new(Instant::now()),
+            departures: std::array::from_fn(|_| AtomicU64::new(0)),
             dispatched: AtomicU64::new(log.bounds().last.0),
             next_carrier: AtomicU64::new(1),
             log,
@@ -197,6 +202,11 @@ impl Sessions {
         waiting.into_iter().for_each(|(_, waker)| waker.wake());
     }
 
+    fn departures_of(&self, client_id: &ClientId) -> &AtomicU64 {
+        let hash = std::hash::BuildHasher::hash_one(self.by_id.hasher(), client_id);
+        &self.departures[hash as usize % self.departures.len()]
+    }
+
     fn in_memory(&self, client_id: &str) -> Option<Arc<Handle>> {
         self.by_id.get(client_id).map(|handle| Arc::clone(&handle))
     }
@@ -293,7 +303,7 @@ impl Sessions {
             .handle_progress(Offset(self.dispatched.load(Ordering::Acquire)));
         let now = Instant::now();
         let mut taken = 0;
-        while taken < room
+        while (taken < room || state.session.is_answering())
             && let Some(output) = state.session.poll_output(now, carrier)
         {
             match &output {
@@ -415,7 +425,12 @@ impl Sessions {
             client_id: handle.client_id.clone(),
             user: handle.user.as_ref().map(|user| Arc::clone(&user.0)),
             browser: handle.browser.clone(),
-            epoch: self.log.epoch().clone(),
+            epoch: state
+                .taken_from
+                .as_ref()
+                .filter(|_| state.session.has_gap())
+                .unwrap_or(self.log.epoch())
+                .clone(),
             state: state.session.snapshot(),
             seen: SystemTime::now(),
         }
@@ -424,6 +439,8 @@ impl Sessions {
     /// Takes a session out of memory and routing. Its record is another matter.
     fn leave(&self, handle: &Arc<Handle>, state: &mut State) {
         state.stage = Stage::Gone;
+        self.departures_of(&handle.client_id)
+            .fetch_add(1, Ordering::AcqRel);
         self.by_id
             .remove_if(&handle.client_id, |_, known| Arc::ptr_eq(known, handle));
         let subscriber = Subscriber(Arc::clone(handle));
@@ -459,6 +476,7 @@ impl Handle {
             stage: Stage::Here,
             waiting: Vec::new(),
             answered: None,
+            taken_from: None,
             timer: None,
             stored,
             refreshed: now,

@@ -4,6 +4,7 @@
 //! A message with its clientId wakes it, in this process or after it. A session that never connected is forgotten.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use bayeux::{ClientId, LogEnds, Offset, Session};
@@ -33,7 +34,7 @@ impl Sessions {
         }
     }
 
-    fn handle_timer(self: &Arc<Self>, handle: &Arc<Handle>) {
+    pub(super) fn handle_timer(self: &Arc<Self>, handle: &Arc<Handle>) {
         let now = Instant::now();
         let mut state = handle.state.lock();
         // An older entry, from before an earlier deadline: the session is in the wheel a second time, where it says.
@@ -62,9 +63,14 @@ impl Sessions {
     }
 
     /// Writes down how far a session has come when that moved, and that it lives when that was long ago.
-    fn note_cursor(&self, handle: &Handle, state: &mut State, now: Instant) {
+    pub(super) fn note_cursor(&self, handle: &Handle, state: &mut State, now: Instant) {
         if !state.stored {
             return;
+        }
+        if state.taken_from.is_some() && !state.session.has_gap() {
+            // Its cursor has moved back, or is of another log.
+            state.taken_from = None;
+            drop(self.put(handle, state));
         }
         let moved = state.session.poll_checkpoint();
         let is_stale = now.duration_since(state.refreshed) > self.options.resume_window / 4;
@@ -72,6 +78,16 @@ impl Sessions {
             return;
         };
         state.refreshed = now;
+        self.say_alive(handle, state, cursor);
+    }
+
+    fn say_alive(&self, handle: &Handle, state: &State, cursor: Offset) {
+        // An offset of this log would not be one of the record's.
+        let cursor = if state.taken_from.is_some() {
+            Offset::START
+        } else {
+            cursor
+        };
         drop(
             self.store
                 .checkpoint(&handle.client_id, cursor, SystemTime::now()),
@@ -111,17 +127,30 @@ impl Sessions {
         who: &Requester,
         spoke_before: bool,
     ) -> Result<Option<Arc<Handle>>, LogError> {
-        let Some(record) = self.store.get(&ClientId::new(client_id)).await? else {
-            return Ok(None);
-        };
-        let user = record.user.clone().map(crate::event::UserId);
-        if !spoke_before && !self.belongs(&user, &record.browser, who) {
-            return Ok(None);
+        let client_id = ClientId::new(client_id);
+        loop {
+            let departures = self.departures_of(&client_id).load(Ordering::Acquire);
+            let Some(record) = self.store.get(&client_id).await? else {
+                return Ok(None);
+            };
+            let user = record.user.clone().map(crate::event::UserId);
+            if !spoke_before && !self.belongs(&user, &record.browser, who) {
+                return Ok(None);
+            }
+            if let Some(handle) = self.resume(record, user, departures) {
+                return Ok(Some(handle));
+            }
         }
-        Ok(Some(self.resume(record, user)))
     }
 
-    fn resume(&self, record: SessionRecord, user: Option<crate::event::UserId>) -> Arc<Handle> {
+    /// `None` when the record may not hold any more: since `departures` were counted the session may have been woken, and
+    /// have left again, perhaps for good.
+    pub(super) fn resume(
+        &self,
+        record: SessionRecord,
+        user: Option<crate::event::UserId>,
+        departures: u64,
+    ) -> Option<Arc<Handle>> {
         let now = Instant::now();
         let same_log = record.epoch == *self.log.epoch();
         let ends = self.log_ends();
@@ -133,7 +162,8 @@ impl Sessions {
             same_log,
             now,
         );
-        if session.has_gap() {
+        let taken_from = session.has_gap().then_some(record.epoch);
+        if taken_from.is_some() {
             self.metrics.gaps.inc();
         }
         let handle = Arc::new(Handle::new(
@@ -147,8 +177,13 @@ impl Sessions {
         // Held until the session knows what it may have missed: an event that is routed meanwhile waits for it.
         let mut state = handle.state.lock();
         match self.by_id.entry(record.client_id) {
-            dashmap::Entry::Occupied(known) => return Arc::clone(known.get()),
-            dashmap::Entry::Vacant(place) => drop(place.insert(Arc::clone(&handle))),
+            dashmap::Entry::Occupied(known) => return Some(Arc::clone(known.get())),
+            dashmap::Entry::Vacant(place) => {
+                if self.departures_of(&handle.client_id).load(Ordering::Acquire) != departures {
+                    return None;
+                }
+                place.insert(Arc::clone(&handle));
+            }
         }
         let subscriber = Subscriber(Arc::clone(&handle));
         if let Some(user) = &handle.user {
@@ -159,11 +194,15 @@ impl Sessions {
         }
         let LogEnds { last, .. } = self.log_ends();
         state.session.handle_missed(last);
+        state.taken_from = taken_from;
+        // Its record may be about to be swept.
+        let cursor = state.session.snapshot().cursor;
+        self.say_alive(&handle, &state, cursor);
         self.reschedule(&handle, &mut state);
         self.metrics.resumes.inc();
         debug!(client = ?handle.client_id, "woken");
         drop(state);
-        handle
+        Some(handle)
     }
 
     /// Writes down every session, for the end of the process.
@@ -174,7 +213,7 @@ impl Sessions {
             let mut state = handle.state.lock();
             state
                 .session
-                .handle_progress(Offset(self.dispatched.load(std::sync::atomic::Ordering::Acquire)));
+                .handle_progress(Offset(self.dispatched.load(Ordering::Acquire)));
             if state.stage == Stage::Here && state.session.was_connected() {
                 writes.push(self.put(&handle, &mut state));
             }

@@ -52,6 +52,11 @@ impl Timers {
         wheel.next_at + TICK * u32::try_from(ticks).unwrap_or(u32::MAX)
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.wheel.lock().buckets.iter().map(Vec::len).sum()
+    }
+
     /// The sessions whose bucket has come up.
     pub(super) fn due(&self, now: Instant) -> Vec<Weak<Handle>> {
         let mut wheel = self.wheel.lock();

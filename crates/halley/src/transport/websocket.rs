@@ -46,9 +46,6 @@ const WRITE_BYTES: usize = 256 << 10;
 /// A control frame holds 125 bytes, two of which are the close code.
 const REASON_BYTES: usize = 123;
 
-/// What the pong of a keep-alive ping carries: nothing. One that proves carries the eight bytes of an offset.
-const KEEP_ALIVE: Bytes = Bytes::new();
-
 fn is_upgrade(request: &Request<Incoming>) -> bool {
     let upgrade = request
         .headers()
@@ -79,7 +76,12 @@ async fn answer(public: Arc<Public>, mut request: Request<Incoming>) -> Reply {
     let mut who = public.requester(&request).await;
     let cookie = who.browser.is_none().then(|| public.browsers.issue());
     who.browser = who.browser.or_else(|| cookie.clone());
-    tokio::spawn(run(public, who, hyper::upgrade::on(&mut request)));
+    let place = request.extensions_mut().remove::<http::Place>();
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        run(public, who, upgrade).await;
+        drop(place);
+    });
     switch_protocols(&accept, cookie.as_deref())
 }
 
@@ -123,6 +125,7 @@ async fn run(public: Arc<Public>, who: Requester, upgrade: OnUpgrade) {
         carrier,
         bound: None,
         heard: Instant::now(),
+        asked: Bytes::new(),
     };
     let reason = socket.run().await;
     debug!(?reason, "a socket ended");
@@ -166,6 +169,9 @@ struct Socket {
     bound: Option<Attached>,
     /// When the peer was last heard.
     heard: Instant,
+    /// What the last ping carried: the eight bytes of an offset, or nothing. A keep-alive ping carries it again, since a peer
+    /// may answer only the newest of several pings.
+    asked: Bytes,
 }
 
 /// What a socket waits for.
@@ -274,20 +280,28 @@ impl Socket {
     async fn handle_outputs(&mut self, outputs: Vec<Output>) -> Result<(), End> {
         let mut frames = Vec::with_capacity(outputs.len());
         let mut events = 0;
+        // In one frame, or a socket that breaks between frames leaves its client with events that it cannot acknowledge.
+        let in_one_frame = outputs.iter().any(|output| matches!(output, Output::Reply(_)))
+            && (self.bound.as_ref()).is_some_and(|attached| attached.handle.answers_as_a_whole());
+        let mut answer = Body::default();
         let mut read_after = None;
         for output in outputs {
             match output {
                 Output::Event(event) => {
                     events += 1;
-                    frames.push(shared_text(event.frame().clone()));
+                    if in_one_frame {
+                        answer.event(&event);
+                    } else {
+                        frames.push(shared_text(event.frame().clone()));
+                    }
                 }
                 Output::Reply(reply) => {
-                    let mut body = Body::default();
-                    body.reply(&reply);
-                    frames.push(text(body.finish()));
+                    answer.reply(&reply);
+                    frames.push(text(std::mem::take(&mut answer).finish()));
                 }
                 Output::Ping(offset) => {
-                    frames.push(Message::Ping(Bytes::copy_from_slice(&offset.0.to_be_bytes())))
+                    self.asked = Bytes::copy_from_slice(&offset.0.to_be_bytes());
+                    frames.push(Message::Ping(self.asked.clone()));
                 }
                 Output::ReadLog(after) => read_after = Some(after),
                 Output::Superseded => self.bound = None,
@@ -339,7 +353,7 @@ impl Socket {
         if silence > settings.ping_interval.0 + settings.pong_timeout.0 {
             return Err(End::Silent);
         }
-        self.write(vec![Message::Ping(KEEP_ALIVE)]).await
+        self.write(vec![Message::Ping(self.asked.clone())]).await
     }
 
     /// Everything in one write where it fits. A write that stalls closes the socket; the session stays.

@@ -1,0 +1,175 @@
+//! What happens between a session and what is around it, step by step.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use bayeux::codec;
+
+use super::*;
+use crate::log::{self, Epoch};
+
+struct Broker {
+    sessions: Arc<Sessions>,
+    store: Arc<dyn SessionStore>,
+    log: Arc<dyn EventLog>,
+}
+
+impl Broker {
+    fn new() -> Self {
+        let settings = log::Settings {
+            retention: Duration::from_secs(60),
+            retention_bytes: u64::MAX,
+            dedup_window: Duration::from_secs(60),
+            min_free_bytes: 0,
+        };
+        let opened = log::open("memory:", &settings).unwrap();
+        let options = Options {
+            resume_window: Duration::from_secs(3600),
+            trust_client_session: true,
+        };
+        let sessions = Arc::new(Sessions::new(
+            Arc::clone(&opened.log),
+            Arc::clone(&opened.sessions),
+            Arc::new(bayeux::Settings::default()),
+            options,
+            Arc::default(),
+        ));
+        Self {
+            sessions,
+            store: opened.sessions,
+            log: opened.log,
+        }
+    }
+
+    fn open(&self) -> Arc<Handle> {
+        let body = codec::decode(
+            br#"{"channel":"/meta/handshake"}"#,
+            &self.sessions.settings.limits,
+        );
+        let message = body.unwrap().remove(0).unwrap();
+        self.sessions.open(&Principal { user: None }, None, &message).0
+    }
+
+    fn exchange(&self, handle: &Arc<Handle>, message: &str) -> (Carrier, Vec<Output>) {
+        let carrier = self.sessions.carrier(CarrierKind::Exchange);
+        let body = codec::decode(message.as_bytes(), &self.sessions.settings.limits);
+        let message = body.unwrap().remove(0).unwrap();
+        self.sessions
+            .handle_message(handle, carrier, true, &message)
+            .expect("in memory");
+        (carrier, self.sessions.outputs(handle, carrier, usize::MAX).now())
+    }
+
+    async fn record(&self, handle: &Handle) -> SessionRecord {
+        self.store
+            .get(handle.client_id())
+            .await
+            .unwrap()
+            .expect("a record")
+    }
+}
+
+const CONNECT: &str = r#"{"channel":"/meta/connect"}"#;
+const SUBSCRIBE: &str = r#"{"channel":"/meta/subscribe","subscription":"/a"}"#;
+
+fn told_of_gap(outputs: &[Output]) -> bool {
+    format!("{outputs:?}").contains("recovered")
+}
+
+#[tokio::test]
+async fn a_look_that_an_earlier_one_overtook_leaves_nothing_in_the_wheel() {
+    let broker = Broker::new();
+    let handle = broker.open();
+    assert_eq!(broker.sessions.timers.len(), 1);
+    for _ in 0..5 {
+        broker.sessions.handle_timer(&handle);
+    }
+    assert_eq!(broker.sessions.timers.len(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_late_says_nothing_about_a_later_reply() {
+    let broker = Broker::new();
+    let handle = broker.open();
+    let (first, _) = broker.exchange(&handle, CONNECT);
+    broker.exchange(&handle, SUBSCRIBE);
+    let event = bayeux::Delivery::encode(
+        Offset(1),
+        bayeux::ChannelName::parse("/a").unwrap(),
+        serde_json::value::RawValue::NULL,
+    );
+    handle.hand_over(&Arc::new(event));
+    let (_, outputs) = broker.exchange(&handle, CONNECT);
+    assert!(matches!(outputs[..], [Output::Event(_), Output::Reply(_)]));
+    broker.sessions.handle_reply_lost(&handle, first);
+    let (_, outputs) = broker.exchange(&handle, CONNECT);
+    assert!(outputs.is_empty(), "{outputs:?}");
+}
+
+#[tokio::test]
+async fn a_subscription_is_written_again_when_it_is_asked_for_again() {
+    let broker = Broker::new();
+    let handle = broker.open();
+    broker.exchange(&handle, SUBSCRIBE);
+    // As after a write that failed.
+    broker.store.remove(handle.client_id()).await.unwrap();
+    broker.exchange(&handle, SUBSCRIBE);
+    assert_eq!(broker.record(&handle).await.state.subscriptions.len(), 1);
+}
+
+#[tokio::test]
+async fn a_record_of_another_log_stays_until_the_client_knows() {
+    let broker = Broker::new();
+    let handle = broker.open();
+    broker.exchange(&handle, SUBSCRIBE);
+    broker.exchange(&handle, CONNECT);
+    let another = Epoch("another".into());
+    let mut record = broker.record(&handle).await;
+    record.epoch = another.clone();
+    record.state.cursor = Offset(1000);
+    record.seen = SystemTime::UNIX_EPOCH;
+    broker.sessions.leave(&handle, &mut handle.state.lock());
+    broker.store.put(record).await.unwrap();
+
+    let id = handle.client_id().as_str().to_owned();
+    let woken = broker
+        .sessions
+        .find(&id, &Requester::default(), true)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        broker.record(&woken).await.seen > SystemTime::UNIX_EPOCH,
+        "a live session is not swept"
+    );
+    let (_, outputs) = broker.exchange(&woken, CONNECT);
+    assert!(told_of_gap(&outputs));
+    broker
+        .sessions
+        .note_cursor(&woken, &mut woken.state.lock(), Instant::now());
+    assert_eq!(broker.record(&woken).await.epoch, another);
+    broker.exchange(&woken, CONNECT);
+    broker
+        .sessions
+        .note_cursor(&woken, &mut woken.state.lock(), Instant::now());
+    let record = broker.record(&woken).await;
+    assert_eq!(
+        (record.epoch, record.state.cursor),
+        (broker.log.epoch().clone(), Offset(0))
+    );
+}
+
+#[tokio::test]
+async fn a_record_that_was_read_before_its_session_ended_wakes_nobody() {
+    let broker = Broker::new();
+    let handle = broker.open();
+    broker.exchange(&handle, SUBSCRIBE);
+    broker.exchange(&handle, CONNECT);
+    let departures = broker
+        .sessions
+        .departures_of(handle.client_id())
+        .load(Ordering::Acquire);
+    let record = broker.record(&handle).await;
+    broker.exchange(&handle, r#"{"channel":"/meta/disconnect"}"#);
+    assert!(broker.sessions.resume(record, None, departures).is_none());
+    assert_eq!(broker.sessions.count(), 0);
+}
