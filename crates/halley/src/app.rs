@@ -28,6 +28,8 @@ pub struct App {
     internal_addr: SocketAddr,
     api: Arc<Api>,
     stop: watch::Sender<bool>,
+    /// Each ends with the last of its connections.
+    listeners: [JoinHandle<()>; 2],
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -118,6 +120,8 @@ impl App {
             tokio::spawn(Arc::clone(&sessions).run_timers(shutdown.clone())),
             tokio::spawn(sessions.run_sweeper(shutdown.clone())),
             tokio::spawn(retain(Arc::clone(&storage.log), shutdown.clone())),
+        ];
+        let listeners = [
             tokio::spawn(http::listen(
                 public_listener,
                 bounds(&config),
@@ -140,6 +144,7 @@ impl App {
             internal_addr: addresses.1,
             api,
             stop,
+            listeners,
             tasks,
         })
     }
@@ -174,23 +179,7 @@ impl App {
     pub async fn shut_down(self) {
         self.api.ready.store(false, Ordering::Release);
         self.stop.send_replace(true);
-        let connections = self.api.metrics.connections.clone();
-        let open = move || -> i64 {
-            transport::ALL
-                .iter()
-                .map(|transport| {
-                    let label = crate::metrics::Transport {
-                        transport: transport.connection_type,
-                    };
-                    connections.get_or_create(&label).get()
-                })
-                .sum()
-        };
-        let gone = async {
-            while open() > 0 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
+        let gone = futures::future::join_all(self.listeners);
         if tokio::time::timeout(GOODBYE, gone).await.is_err() {
             warn!("some connections did not end in time");
         }

@@ -74,7 +74,8 @@ pub struct Place(#[expect(dead_code, reason = "held, never looked at")] Arc<Owne
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
-/// Accepts connections until shutdown; `service` makes what answers the requests of one.
+/// Accepts connections until shutdown, and returns when the last of them has ended; `service` makes what answers the requests
+/// of one.
 pub async fn listen<S: Service>(
     listener: TcpListener,
     bounds: Bounds,
@@ -88,7 +89,7 @@ pub async fn listen<S: Service>(
         };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = shutdown.wait() => return,
+            () = shutdown.wait() => break,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -108,6 +109,10 @@ pub async fn listen<S: Service>(
             }
         }
     }
+    // Whoever comes now is refused at once rather than left waiting.
+    drop(listener);
+    let all = u32::try_from(bounds.connections).unwrap_or(u32::MAX);
+    drop(places.acquire_many(all).await);
 }
 
 async fn serve<S: Service>(

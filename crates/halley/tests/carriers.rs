@@ -260,3 +260,24 @@ async fn a_body_that_is_abandoned_while_it_is_written_down_leaves_no_session_beh
         tokio::time::sleep(A_MOMENT).await;
     }
 }
+
+#[tokio::test]
+async fn a_publish_in_flight_is_answered_before_the_broker_ends() {
+    let app = broker(|_| {}).await;
+    let mut publisher = TcpStream::connect(app.internal_addr())
+        .await
+        .expect("a connection");
+    let body = json!({ "channel": "/a", "data": 1 }).to_string();
+    let head = format!(
+        "POST /api/v1/events HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    publisher.write_all(head.as_bytes()).await.expect("written");
+    tokio::time::sleep(A_MOMENT).await;
+    let ending = tokio::spawn(app.shut_down());
+    tokio::time::sleep(A_MOMENT).await;
+    assert!(!ending.is_finished(), "the broker waits for it");
+    publisher.write_all(body.as_bytes()).await.expect("written");
+    assert_eq!(receive(&mut publisher).await["offset"], 1);
+    ending.await.expect("the end");
+}
