@@ -18,6 +18,8 @@ pub(super) struct Proof {
     /// A cursor moved and is to be written down at this time.
     checkpoint: Option<Instant>,
     checkpoint_due: bool,
+    /// When that was last done.
+    written: Option<Instant>,
 }
 
 impl Proof {
@@ -40,6 +42,7 @@ impl Proof {
     pub(super) fn handle_timeout(&mut self, now: Instant) -> bool {
         if self.checkpoint.is_some_and(|at| at <= now) {
             self.checkpoint_due = true;
+            self.written = Some(now);
         }
         if self.waiting && self.not_before.is_some_and(|at| at <= now) {
             self.waiting = false;
@@ -96,7 +99,10 @@ impl Session {
 
     fn note_proof(&mut self, now: Instant) {
         if self.proof.checkpoint.is_none() {
-            self.proof.checkpoint = Some(now + self.settings.checkpoint_interval);
+            // The first one at once: a session that is taken up again and again would never come to its second.
+            let written = self.proof.written;
+            let due = written.map_or(now, |written| written + self.settings.checkpoint_interval);
+            self.proof.checkpoint = Some(due.max(now));
         }
     }
 }
