@@ -230,3 +230,57 @@ impl fmt::Display for Outcome {
         write!(f, "{}: {}; {}", self.what, self.report, self.seen.summary())
     }
 }
+
+/// Makes a test of every fault for every stock client and transport. `$check` is an `async fn(Fault, Version, Transport)`;
+/// a test is then named like `cometd_9_over_websocket::the_broker_is_killed`.
+#[macro_export]
+macro_rules! with_each_client_and_fault {
+    ($check:ident) => {
+        $crate::with_each_client_and_fault! {
+            $check;
+            cometd_9_over_websocket: V9, WebSocket;
+            cometd_9_over_long_polling: V9, LongPolling;
+            cometd_3_over_websocket: V3, WebSocket;
+            cometd_3_over_long_polling: V3, LongPolling;
+        }
+    };
+    ($check:ident; $($module:ident: $version:ident, $transport:ident;)*) => {
+        $(mod $module {
+            use $crate::{Fault, Transport, Version};
+
+            async fn check(fault: Fault) {
+                super::$check(fault, Version::$version, Transport::$transport).await;
+            }
+
+            #[tokio::test]
+            async fn the_broker_is_killed() {
+                check(Fault::Kill).await;
+            }
+
+            #[tokio::test]
+            async fn the_broker_is_replaced() {
+                check(Fault::Deploy).await;
+            }
+
+            #[tokio::test]
+            async fn connections_are_reset() {
+                check(Fault::Reset).await;
+            }
+
+            #[tokio::test]
+            async fn the_network_swallows_everything() {
+                check(Fault::BlackHole).await;
+            }
+
+            #[tokio::test]
+            async fn the_network_stalls() {
+                check(Fault::Stall).await;
+            }
+
+            #[tokio::test]
+            async fn the_client_sleeps() {
+                check(Fault::Sleep).await;
+            }
+        })*
+    };
+}
