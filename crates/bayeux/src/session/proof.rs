@@ -62,6 +62,13 @@ impl Session {
         }
     }
 
+    /// The peer of a socket has answered our close: like a pong, after everything that we sent before.
+    pub fn handle_close_answered(&mut self, now: Instant, carrier: Carrier) {
+        if self.socket == Some(carrier) && !self.agreed.delivers_with_connect() && !self.awaits_connect() {
+            self.prove_sent(now);
+        }
+    }
+
     /// The cursor of a session that does not acknowledge has moved and should be written down.
     pub fn poll_checkpoint(&mut self) -> Option<Offset> {
         if !std::mem::take(&mut self.proof.checkpoint_due) {

@@ -373,6 +373,13 @@ impl Sessions {
         self.reschedule(handle, &mut state);
     }
 
+    /// The peer of a socket has answered our close.
+    pub fn handle_close_answered(&self, handle: &Arc<Handle>, carrier: Carrier) {
+        let mut state = handle.state.lock();
+        state.session.handle_close_answered(Instant::now(), carrier);
+        self.reschedule(handle, &mut state);
+    }
+
     /// A carrier is gone.
     pub fn handle_carrier_lost(&self, handle: &Arc<Handle>, carrier: Carrier) {
         let mut state = handle.state.lock();

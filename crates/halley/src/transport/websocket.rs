@@ -2,7 +2,7 @@
 //! share; everything that waits for a socket leaves in one write.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bayeux::codec::Body;
 use bayeux::{Carrier, CarrierKind, Offset, Output};
@@ -42,6 +42,9 @@ const LABEL: metrics::Transport = metrics::Transport {
 
 /// Bytes of events in one write; more waits for the next one, so that a slow socket holds no more than this.
 const WRITE_BYTES: usize = 256 << 10;
+
+/// How long the peer may take to answer a close.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A control frame holds 125 bytes, two of which are the close code.
 const REASON_BYTES: usize = 123;
@@ -201,7 +204,7 @@ impl Socket {
                 Step::Outputs(outputs) => Box::pin(self.handle_outputs(outputs)).await,
                 Step::KeepAlive => Box::pin(self.handle_keep_alive()).await,
                 Step::Shutdown => {
-                    Box::pin(self.close(CloseCode::Restart, "restarting")).await;
+                    Box::pin(self.say_goodbye()).await;
                     Err(End::Shutdown)
                 }
             };
@@ -368,6 +371,25 @@ impl Socket {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(End::Closed),
             Err(_) => Err(End::Stalled),
+        }
+    }
+
+    /// Closes with 1012, come back. When the peer answers with our code, it has read everything before: it need not get that
+    /// again from the next process. Any other close is its own idea and proves nothing.
+    async fn say_goodbye(&mut self) {
+        self.close(CloseCode::Restart, "restarting").await;
+        let answered = async {
+            while let Some(Ok(message)) = self.stream.next().await {
+                if let Message::Close(frame) = message {
+                    return frame.is_some_and(|frame| frame.code == CloseCode::Restart);
+                }
+            }
+            false
+        };
+        if let (Ok(true), Some(attached)) = (tokio::time::timeout(GOODBYE, answered).await, &self.bound) {
+            self.public
+                .sessions
+                .handle_close_answered(&attached.handle, self.carrier);
         }
     }
 

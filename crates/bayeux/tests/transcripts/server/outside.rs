@@ -48,6 +48,7 @@ impl Server {
                 .get_mut(id)
                 .ok_or("no such session")?
                 .handle_reply_lost(),
+            ["close-answered", name] => self.close_answered(name).ok_or("no such carrier")?,
             ["pong", name] => self.pong(name, None).ok_or("no ping to answer")?,
             ["pong", name, offset] => self
                 .pong(name, Some(Offset(number(offset)?)))
@@ -149,6 +150,14 @@ impl Server {
     }
 
     /// Answers the oldest ping, or none.
+    fn close_answered(&mut self, name: &str) -> Option<()> {
+        let carrier = self.carriers.get(name)?.carrier;
+        self.sessions
+            .values_mut()
+            .for_each(|session| session.handle_close_answered(self.now, carrier));
+        Some(())
+    }
+
     fn pong(&mut self, name: &str, unasked: Option<Offset>) -> Option<()> {
         let open = self.carriers.get_mut(name)?;
         let offset = unasked.or_else(|| open.pings.pop_front())?;
