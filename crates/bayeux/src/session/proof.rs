@@ -1,12 +1,16 @@
 //! What arrived at a client that does not acknowledge, over a socket: a ping carries the offset, the pong proves it.
 //!
 //! Browsers and libraries answer a ping by themselves and in order, so the pong says that everything before the ping was
-//! received. At most one ping is outstanding, and there is at most one in [`crate::Settings::proof_interval`].
+//! received. At most one ping is outstanding, and there is at most one in [`crate::Settings::proof_interval`] unless much is
+//! unproven: a client that catches up, and breaks again within that time, must not have to do it all again.
 
 use std::time::Instant;
 
 use super::{Output, Session};
 use crate::{Carrier, Offset};
+
+/// So many events are worth a ping of their own.
+const MUCH: usize = 256;
 
 #[derive(Debug, Default)]
 pub(super) struct Proof {
@@ -95,7 +99,8 @@ impl Session {
         {
             return None;
         }
-        if self.proof.not_before.is_some_and(|at| now < at) {
+        let is_much = self.window.unproven() >= MUCH;
+        if !is_much && self.proof.not_before.is_some_and(|at| now < at) {
             self.proof.waiting = true;
             return None;
         }

@@ -80,6 +80,15 @@ impl Window {
         self.handed > 0 || self.base > self.proven
     }
 
+    /// How many events were handed over and are not proven; those that were dropped since count for more than any number.
+    pub(crate) fn unproven(&self) -> usize {
+        if self.base > self.proven {
+            usize::MAX
+        } else {
+            self.handed
+        }
+    }
+
     /// Nothing can be sent before the log is read; after which offset.
     pub(crate) fn wants_read(&self) -> Option<Offset> {
         (!self.is_live() && !self.has_unsent()).then_some(self.through)
