@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use bayeux::codec::{self, Body};
 use bayeux::{
-    Answer, Carrier, CarrierKind, ChannelName, ChannelPattern, ClientId, Delivery, Handover, LogEnds, Offset,
-    Output, PageRead, Routes, Session, Settings, Snapshot,
+    Answer, Carrier, CarrierKind, ChannelName, ChannelPattern, ClientId, Delivery, LogEnds, Offset, Output,
+    PageRead, Routes, Session, Settings, Snapshot,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -296,7 +296,7 @@ impl World {
         self.dispatched += 1;
         let routed = self.routes.contains(event.channel().as_str());
         if let Some(session) = self.session.as_mut().filter(|_| routed)
-            && session.handle_event(&event) == Handover::Wake
+            && session.handle_event(&event).wakes()
         {
             self.wake_all();
         }

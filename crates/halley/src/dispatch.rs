@@ -29,8 +29,8 @@ fn hand_out(event: &Appended, sessions: &Sessions, metrics: &Metrics, receivers:
     metrics.routed.inc_by(receivers.len() as u64);
     for Subscriber(handle) in receivers.drain(..) {
         match handle.hand_over(&event.delivery) {
-            Handover::Behind => drop(metrics.fell_behind.inc()),
-            Handover::Wake | Handover::Queued | Handover::NotWanted | Handover::Gone => {}
+            Handover::Overflowed => drop(metrics.fell_behind.inc()),
+            Handover::Wake | Handover::Queued | Handover::Behind | Handover::NotWanted | Handover::Gone => {}
         }
     }
 }

@@ -14,7 +14,9 @@ pub enum Handover {
     Wake,
     /// It waits for a carrier.
     Queued,
-    /// The queue is full, or was: the event will be read from the log.
+    /// The queue was full and is dropped: this event and what follows will be read from the log. Wake its task, if there is one.
+    Overflowed,
+    /// The session was behind before: the event will be read from the log.
     Behind,
     /// Not subscribed, or seen before.
     NotWanted,
@@ -35,6 +37,13 @@ pub struct PageRead {
     pub gap: Option<Offset>,
 }
 
+impl Handover {
+    /// A task may be waiting for this.
+    pub fn wakes(self) -> bool {
+        matches!(self, Self::Wake | Self::Overflowed)
+    }
+}
+
 impl Session {
     /// Takes an event that was routed to this session.
     pub fn handle_event(&mut self, event: &Arc<Delivery>) -> Handover {
@@ -46,6 +55,7 @@ impl Session {
         }
         match self.window.push(event, &self.settings.limits) {
             Pushed::Known => Handover::NotWanted,
+            Pushed::Overflowed => Handover::Overflowed,
             Pushed::Behind if self.is_waited_for() => Handover::Wake,
             Pushed::Behind => Handover::Behind,
             Pushed::Queued if self.is_waited_for() => Handover::Wake,

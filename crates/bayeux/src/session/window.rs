@@ -39,7 +39,9 @@ pub(crate) enum Pushed {
     Queued,
     /// It was seen before.
     Known,
-    /// The window is behind: the event will be read from the log.
+    /// There was no room: the window fell behind with this event, and it will be read from the log.
+    Overflowed,
+    /// The window was behind before: the event will be read from the log.
     Behind,
 }
 
@@ -113,7 +115,7 @@ impl Window {
         let target = self.through;
         self.restart_after(self.sent);
         self.target = target;
-        Pushed::Behind
+        Pushed::Overflowed
     }
 
     /// What was read from the log after the offset that [`Window::wants_read`] said, complete up to `through`. Ignored
@@ -303,6 +305,16 @@ mod tests {
             window.push(&event(offset), &limits(2));
         }
         assert_eq!(window.wants_read(), Some(Offset(1)));
+    }
+
+    #[test]
+    fn a_window_overflows_once_however_far_it_falls_behind() {
+        let mut window = window();
+        let pushed: Vec<_> = (1..=5)
+            .map(|offset| window.push(&event(offset), &limits(2)))
+            .collect();
+        use Pushed::{Behind, Overflowed, Queued};
+        assert_eq!(pushed, [Queued, Queued, Overflowed, Behind, Behind]);
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl Handle {
             let handover = state.session.handle_event(event);
             (
                 handover,
-                if handover == Handover::Wake {
+                if handover.wakes() {
                     state.wake()
                 } else {
                     Vec::new()

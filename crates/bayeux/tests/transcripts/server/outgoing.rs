@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::mem::take;
 use std::sync::Arc;
 
-use bayeux::{CarrierKind, ChannelName, Delivery, Handover, Offset, Output, PageRead};
+use bayeux::{CarrierKind, ChannelName, Delivery, Offset, Output, PageRead};
 use serde_json::value::RawValue;
 
 use super::Server;
@@ -26,7 +26,7 @@ impl Server {
         let end = self.end();
         let mut awake = Vec::new();
         for (id, session) in &mut self.sessions {
-            if receivers.contains(id) && session.handle_event(event) == Handover::Wake {
+            if receivers.contains(id) && session.handle_event(event).wakes() {
                 awake.push(id.clone());
             }
             session.handle_progress(end);
