@@ -695,3 +695,40 @@ impl Client {
             .find(|offset| !self.seen.contains(offset) && *offset >= self.excused_below)
     }
 }
+
+#[test]
+fn a_number_that_the_client_had_before_does_not_confirm_a_gap() {
+    use Step::*;
+    let found = [
+        vec![Publish(0); 5],
+        vec![
+            Subscribe(1),
+            Publish(0),
+            Publish(0),
+            Retain(1),
+            Publish(0),
+            Dispatch(1),
+            Publish(1),
+            Publish(2),
+        ],
+        vec![
+            Connect { socket: false },
+            Publish(0),
+            Publish(0),
+            Publish(0),
+            Unsubscribe(0),
+            Arrive(2),
+            Retain(4),
+        ],
+        vec![
+            SubscribeOnNewSocket(0),
+            Restart,
+            Publish(0),
+            Connect { socket: false },
+            Retain(4),
+            Pass(30_000),
+        ],
+        vec![Read, Connect { socket: false }],
+    ];
+    World::new(true).run(&found.concat());
+}

@@ -52,7 +52,10 @@ impl Extension for Acknowledge {
             return Ok(());
         }
         match session.told_of_gap_with() {
-            Some(number) if offset == number => session.knows_of_gap(),
+            // A number that the client had before does not show that it has this reply.
+            Some(number) if offset == number && number > session.agreed.acknowledged => {
+                session.knows_of_gap()
+            }
             // The reply did not arrive. What the client says is as old as it was when the gap was found.
             Some(_) => return Ok(()),
             None => {}
