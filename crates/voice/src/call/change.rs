@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::model::{Call, CallId, Party};
 use super::turn::Turn;
-use crate::message::{CallType, MonitoringScope, NotificationType, Participant};
+use crate::message::{CallType, NotificationType, Participant};
 
 impl Turn<'_> {
     /// Puts a new call on the switch and returns its id.
@@ -85,15 +85,11 @@ impl Turn<'_> {
 
     /// Supervisors who monitor the agent and not the call go when the agent goes.
     pub(super) fn release_followers(&mut self, id: &CallId, agent: &str) {
-        let follows = |party: &Party| {
-            let monitor = party.monitor.as_ref();
-            monitor.is_some_and(|monitor| &*monitor.agent == agent && monitor.scope == MonitoringScope::Agent)
-        };
         let followers: Vec<_> = self
             .call(id)
             .parties
             .iter()
-            .filter(|party| follows(party))
+            .filter(|party| party.follows(agent))
             .map(|party| party.number.clone())
             .collect();
         for supervisor in followers {

@@ -95,6 +95,18 @@ impl Turn<'_> {
         Ok(())
     }
 
+    /// Refuses a transfer after which the new party would be alone: a supervisor who follows the user goes with the user.
+    pub(super) fn require_somebody_to_transfer(&self, id: &CallId) -> Accepted {
+        if self
+            .call(id)
+            .others(&self.user)
+            .all(|party| party.follows(&self.user))
+        {
+            return Err(Refusal::invalid("There is nobody on the call to transfer."));
+        }
+        Ok(())
+    }
+
     fn require_completable(
         &self,
         parent: &CallId,
@@ -119,6 +131,9 @@ impl Turn<'_> {
             )));
         }
         self.require(parent, &[Leg::Established, Leg::Held])?;
+        if purpose == Purpose::Transfer {
+            self.require_somebody_to_transfer(parent)?;
+        }
         let moved = self.moved(consult);
         if moved.is_empty() {
             return Err(Refusal::invalid("The consulted party has left."));
@@ -284,6 +299,16 @@ mod tests {
             "15002 StatusChange Released []",
             "15002 ParticipantsUpdated Established [15001]",
         ]);
+    }
+
+    #[test]
+    fn a_transfer_with_nobody_but_a_following_supervisor_is_not_completed() {
+        let mut office = Office::open();
+        let call = office.alone_with_a_following_supervisor();
+        let said = office.on_with("15000", &call, Office::to("InitiateTransfer", "15002"));
+        let consult = said[1]["call"]["id"].as_str().unwrap().to_owned();
+        office.on("15002", &consult, "Answer");
+        assert_eq!(office.refused("15000", &consult, "CompleteTransfer"), 2);
     }
 
     #[test]

@@ -106,6 +106,13 @@ impl Party {
             .as_ref()
             .is_none_or(|monitor| monitor.mode == MonitorMode::BargeIn)
     }
+
+    /// A supervisor who monitors the agent and not the call goes when the agent goes.
+    pub(super) fn follows(&self, agent: &str) -> bool {
+        self.monitor
+            .as_ref()
+            .is_some_and(|monitor| &*monitor.agent == agent && monitor.scope == MonitoringScope::Agent)
+    }
 }
 
 /// The state of one party that is on a call.

@@ -85,6 +85,16 @@ impl Office {
         call
     }
 
+    /// 15000 on a call with 15009, who barged in, follows 15000, and is the only other left.
+    pub(super) fn alone_with_a_following_supervisor(&mut self) -> String {
+        let mut request = Office::monitor("BargeIn", "15000");
+        request["supervisorMonitoringScope"] = json!("Agent");
+        self.on_device("15009", request);
+        let call = self.connect("15000", "15001");
+        self.on("15001", &call, "Hangup");
+        call
+    }
+
     pub(super) fn listen_in(&mut self, supervisor: &str, agent: &str) {
         self.on_device(supervisor, Office::monitor("ListenIn", agent));
     }

@@ -34,6 +34,7 @@ impl Turn<'_> {
     /// Puts a party in the user's place.
     pub(super) fn single_step_transfer(&mut self, id: &CallId, destination: Destination) -> Accepted {
         self.require_extensible(id, &destination.number)?;
+        self.require_somebody_to_transfer(id)?;
         let Some(number) = self.bring(id, destination)? else {
             return Ok(());
         };
@@ -106,6 +107,16 @@ mod tests {
             "15001 ParticipantsUpdated Established [15002]",
             "15002 StatusChange Ringing [15001]",
         ]);
+    }
+
+    #[test]
+    fn a_call_with_nobody_but_a_following_supervisor_is_not_transferred() {
+        let mut office = Office::open();
+        let call = office.alone_with_a_following_supervisor();
+        assert_eq!(
+            office.refused_with("15000", &call, Office::to("SingleStepTransfer", "15002")),
+            2
+        );
     }
 
     #[test]
