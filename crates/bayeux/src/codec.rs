@@ -206,6 +206,19 @@ mod tests {
     }
 
     #[test]
+    fn the_values_of_the_fields_without_their_names_are_no_message() {
+        assert_eq!(
+            errors(
+                r#"[["/meta/connect",1,"x",null,null,null,null],{"channel":"/meta/connect","advice":[0,0]}]"#
+            ),
+            [
+                r#"{"error":"400::message_invalid","successful":false}"#,
+                r#"{"channel":"/meta/connect","error":"400:advice:field_invalid","successful":false}"#,
+            ]
+        );
+    }
+
+    #[test]
     fn a_look_alike_of_a_meta_channel_is_refused() {
         assert_eq!(
             errors(r#"{"channel":"/meta/subscribe/x","id":"1"}"#),
