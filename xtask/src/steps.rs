@@ -150,7 +150,8 @@ fn typos() -> Outcome {
 /// Installs Node where that is allowed, then the locked packages.
 fn npm() -> Outcome {
     let is_installed = is_there("node") && is_there("npm");
-    if !is_installed && let Err(reason) = install_node() {
+    const BY_HAND: &str = "node and npm are missing; install Node 18 or newer";
+    if !is_installed && let Err(reason) = install(&["nodejs", "npm"], BY_HAND) {
         return Outcome::Skipped(reason);
     }
     let folder = root().join("tests/js");
@@ -210,18 +211,20 @@ fn is_network_trouble(npm_said: &str) -> bool {
     .any(|code| npm_said.contains(code))
 }
 
-/// Installs Node and npm on Debian when root asks; an error says why not.
-fn install_node() -> Result<(), String> {
-    const BY_HAND: &str = "node and npm are missing; install Node 18 or newer";
+/// Installs packages on Debian when root asks; an error says why not.
+pub(crate) fn install(packages: &[&str], by_hand: &str) -> Result<(), String> {
     let user = output(Command::new("id").arg("-u")).unwrap_or_default();
     if user.trim() != "0" || !is_there("apt-get") {
-        return Err(BY_HAND.to_owned());
+        return Err(by_hand.to_owned());
     }
-    say::line("node or npm is missing: apt-get install -y --no-install-recommends nodejs npm");
-    let install = ["install", "-y", "--no-install-recommends", "nodejs", "npm"];
-    match succeed(Command::new("apt-get").args(install)) {
+    say::line(format_args!(
+        "missing here, so: apt-get install -y --no-install-recommends {}",
+        packages.join(" ")
+    ));
+    let install = ["install", "-y", "--no-install-recommends"];
+    match succeed(Command::new("apt-get").args(install).args(packages)) {
         Outcome::Passed => Ok(()),
-        Outcome::Failed(_) | Outcome::Skipped(_) => Err(format!("{BY_HAND} (apt-get could not)")),
+        Outcome::Failed(_) | Outcome::Skipped(_) => Err(format!("{by_hand} (apt-get could not)")),
     }
 }
 
@@ -236,7 +239,7 @@ fn cargo(arguments: &[&str]) -> Outcome {
 }
 
 /// Says the command, runs it, and lets it write to the terminal.
-fn succeed(command: &mut Command) -> Outcome {
+pub(crate) fn succeed(command: &mut Command) -> Outcome {
     let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
     let words = format!("{} {}", command.get_program().to_string_lossy(), words.join(" "));
     say::line(format_args!("$ {words}"));
@@ -248,7 +251,7 @@ fn succeed(command: &mut Command) -> Outcome {
 }
 
 /// What a command writes, or why there is nothing.
-fn output(command: &mut Command) -> Result<String, String> {
+pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     let output = command
         .current_dir(root())
         .stderr(Stdio::inherit())
@@ -265,7 +268,7 @@ fn output(command: &mut Command) -> Result<String, String> {
 }
 
 /// Whether a program can be started at all.
-fn is_there(program: &str) -> bool {
+pub(crate) fn is_there(program: &str) -> bool {
     let mut command = Command::new(program);
     command
         .arg("--version")
@@ -276,7 +279,7 @@ fn is_there(program: &str) -> bool {
 }
 
 /// The workspace, wherever this was called from.
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("xtask is a folder of the workspace")
