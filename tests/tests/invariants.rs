@@ -229,7 +229,7 @@ fn every_member_takes_the_lints_of_the_workspace() {
         assert!(lints.contains(lint), "Cargo.toml does not say {lint}");
     }
     let crates = CRATES.map(|name| format!("crates/{name}"));
-    let others = ["tests", "benches", "xtask"].map(ToOwned::to_owned);
+    let others = ["tests", "benches", "fuzz", "xtask"].map(ToOwned::to_owned);
     for member in crates.iter().chain(&others) {
         let manifest = read(format!("{member}/Cargo.toml"));
         assert_eq!(
