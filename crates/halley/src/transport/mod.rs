@@ -1,10 +1,11 @@
 //! The public listener: which transport a request is for.
 //!
 //! A transport is a file beside this one and a line in [`ALL`]. What they share (messages in, replies out) is in
-//! `exchange.rs`.
+//! `exchange.rs`; what those share that poll, in `polling.rs`.
 
 mod exchange;
 mod long_polling;
+mod polling;
 mod websocket;
 
 use std::net::SocketAddr;

@@ -1,0 +1,169 @@
+//! What transports that poll share: a request brings messages, its response brings the replies, and events leave only with
+//! the reply to a connect. What a request and its response look like is the business of each transport.
+
+use std::sync::Arc;
+
+use bayeux::codec::Body;
+use bayeux::{CarrierKind, Delivery, Output};
+use hyper::{StatusCode, header};
+use serde_json::json;
+
+use super::exchange::{Exchanged, Place, exchange};
+use super::{Connection, Public};
+use crate::http::{self, Reply};
+use crate::metrics;
+use crate::sessions::{Handle, Requester};
+
+/// What one request led to.
+pub(super) struct Polled {
+    /// The JSON array of its response.
+    pub(super) messages: Vec<u8>,
+    /// A handshake succeeded.
+    pub(super) shook_hands: bool,
+}
+
+/// Why a request has no messages to be answered with.
+pub(super) enum NoMessages {
+    /// A newer connect took over: the client has given up on this one, and what it is told must not look like an answer.
+    Superseded,
+    /// The body was refused as a whole, or the log could not be read or written.
+    Refused(StatusCode, String),
+}
+
+/// Handles the body of one request, and holds its connect until there is something to say.
+pub(super) async fn poll(
+    public: &Arc<Public>,
+    connection: &Connection,
+    who: &mut Requester,
+    body: &[u8],
+    label: &metrics::Transport,
+) -> Result<Polled, NoMessages> {
+    let carrier = public.sessions.carrier(CarrierKind::Exchange);
+    let exchanged = match exchange(public, who, carrier, None, body).await {
+        Ok(Ok(exchanged)) => exchanged,
+        Ok(Err(error)) => {
+            return Err(NoMessages::Refused(
+                StatusCode::SERVICE_UNAVAILABLE,
+                error.to_string(),
+            ));
+        }
+        Err(error) => return Err(NoMessages::Refused(StatusCode::BAD_REQUEST, error.to_string())),
+    };
+    let shook_hands = exchanged.shook_hands;
+    let messages = respond(public, connection, carrier, exchanged, label).await?;
+    Ok(Polled {
+        messages,
+        shook_hands,
+    })
+}
+
+async fn respond(
+    public: &Arc<Public>,
+    connection: &Connection,
+    carrier: bayeux::Carrier,
+    exchanged: Exchanged,
+    label: &metrics::Transport,
+) -> Result<Vec<u8>, NoMessages> {
+    let mut events = Vec::new();
+    let mut replies = Vec::with_capacity(exchanged.replies.len());
+    // Held until the end: the session hears of it when this future is dropped.
+    let _attached = exchanged.attached;
+    let last_connect = exchanged
+        .replies
+        .iter()
+        .rposition(|place| matches!(place, Place::Connect(_)));
+    for (number, place) in exchanged.replies.into_iter().enumerate() {
+        match place {
+            Place::Reply(reply) => replies.push(reply),
+            // A later connect of the same body has taken its place, and there is one answer.
+            Place::Connect(_) if Some(number) != last_connect => {}
+            Place::Connect(handle) => {
+                let reply = hold(public, &handle, carrier, &mut events, label).await?;
+                connection.replies_for(&handle, carrier);
+                replies.push(reply);
+            }
+        }
+    }
+    public
+        .metrics
+        .deliveries
+        .get_or_create(label)
+        .inc_by(events.len() as u64);
+    let mut body = Body::default();
+    events.iter().for_each(|event| body.event(event));
+    replies.iter().for_each(|reply| body.reply(reply));
+    Ok(body.finish())
+}
+
+/// Waits for the reply to a connect, and for the events that leave with it. When the client goes away meanwhile, hyper drops
+/// this future, and the session hears of it.
+async fn hold(
+    public: &Arc<Public>,
+    handle: &Arc<Handle>,
+    carrier: bayeux::Carrier,
+    events: &mut Vec<Arc<Delivery>>,
+    label: &metrics::Transport,
+) -> Result<Box<bayeux::Reply>, NoMessages> {
+    let _counted = Counted::new(public, label);
+    let mut shutdown = public.shutdown.clone();
+    let mut stopping = false;
+    loop {
+        let outputs = tokio::select! {
+            outputs = public.sessions.outputs(handle, carrier, usize::MAX) => outputs,
+            () = shutdown.wait(), if !stopping => {
+                stopping = true;
+                public.sessions.release(handle);
+                continue;
+            }
+        };
+        for output in outputs {
+            match output {
+                Output::Event(event) => events.push(event),
+                Output::Reply(reply) => return Ok(reply),
+                Output::ReadLog(after) => {
+                    public
+                        .sessions
+                        .read_log(handle, carrier, after)
+                        .await
+                        .map_err(|_| {
+                            NoMessages::Refused(
+                                StatusCode::SERVICE_UNAVAILABLE,
+                                "the log cannot be read".to_owned(),
+                            )
+                        })?;
+                }
+                Output::Superseded => return Err(NoMessages::Superseded),
+                Output::Ping(_) => {}
+            }
+        }
+    }
+}
+
+/// A request that was refused as a whole. Some clients read the JSON, so it is a Bayeux message; the status says the rest.
+pub(super) fn refuse(status: StatusCode, reason: &str) -> Reply {
+    let body = json!([{ "successful": false, "error": format!("{}::{reason}", status.as_u16()) }]);
+    let mut response = http::json(status, body.to_string());
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, 1.into());
+    }
+    response
+}
+
+/// Counts a held connect for as long as it is held.
+struct Counted<'a> {
+    public: &'a Public,
+    label: &'a metrics::Transport,
+}
+
+impl<'a> Counted<'a> {
+    fn new(public: &'a Public, label: &'a metrics::Transport) -> Self {
+        public.metrics.connections.get_or_create(label).inc();
+        Self { public, label }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.public.metrics.connections.get_or_create(self.label).dec();
+    }
+}
