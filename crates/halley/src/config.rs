@@ -3,6 +3,7 @@
 //! `deploy/halley.toml` shows every key with its default, unit and reason; a test parses it and compares. An unknown key
 //! is an error that names it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -46,6 +47,8 @@ pub struct Public {
     pub listen: SocketAddr,
     /// Bayeux is spoken at these paths and everywhere below them.
     pub paths: Vec<String>,
+    /// The transports that are spoken, in the order in which handshake replies name them.
+    pub transports: Vec<String>,
 }
 
 /// The listener for the voice backend and for operators. Never expose it to clients.
@@ -265,6 +268,13 @@ impl Config {
         if self.public.paths.iter().any(|path| !path.starts_with('/')) {
             return wrong("public.paths", "a path begins with a slash");
         }
+        if self.public.transports.is_empty() {
+            return wrong("public.transports", "without a transport nobody could come");
+        }
+        let distinct: BTreeSet<&String> = self.public.transports.iter().collect();
+        if distinct.len() < self.public.transports.len() {
+            return wrong("public.transports", "a transport is listed twice");
+        }
         if self.session.timeout.0 > self.session.max_timeout.0 {
             return wrong("session.timeout", "longer than session.max_timeout");
         }
@@ -387,6 +397,7 @@ impl Default for Public {
         Self {
             listen: ([0, 0, 0, 0], 8080).into(),
             paths: vec!["/cometd".to_owned(), "/api/v2/notifications".to_owned()],
+            transports: vec!["websocket".to_owned(), "long-polling".to_owned()],
         }
     }
 }

@@ -243,6 +243,11 @@ fn what_is_no_length_of_time_is_refused() {
 fn settings_that_cannot_work_are_refused_with_their_name() {
     for (text, name) in [
         ("[public]\npaths = [\"cometd\"]", "public.paths"),
+        ("[public]\ntransports = []", "public.transports"),
+        (
+            "[public]\ntransports = [\"websocket\", \"websocket\"]",
+            "public.transports: a transport is listed twice",
+        ),
         ("[session]\ntimeout = \"90s\"", "session.timeout"),
         (
             "[session]\nduplicate_connect_status = 200",

@@ -14,6 +14,7 @@ use crate::metrics;
 
 pub(super) const TRANSPORT: Transport = Transport {
     connection_type: "long-polling",
+    method: Some(Method::POST),
     accepts: |request| request.method() == Method::POST,
     answer: |public, connection, request| -> BoxFuture<'static, Reply> {
         Box::pin(answer(public, connection, request))

@@ -32,6 +32,7 @@ use crate::sessions::Requester;
 
 pub(super) const TRANSPORT: Transport = Transport {
     connection_type: "websocket",
+    method: None,
     accepts: is_upgrade,
     answer: |public, _, request| -> BoxFuture<'static, Reply> { Box::pin(answer(public, request)) },
 };

@@ -1,0 +1,6 @@
+//! Transports as clients meet them: which are spoken, and what each does with requests and frames.
+//!
+//! In process, over real sockets, with a log in memory.
+
+mod it;
+mod listed;
