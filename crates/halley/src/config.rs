@@ -29,6 +29,8 @@ pub struct Config {
     pub session: Session,
     /// WebSockets.
     pub websocket: WebSocket,
+    /// JSONP.
+    pub callback_polling: CallbackPolling,
     /// Bounds.
     pub limits: Limits,
     /// Who is asking.
@@ -107,6 +109,16 @@ pub struct WebSocket {
     pub write_timeout: Span,
     /// The least time between two pings that prove what arrived.
     pub proof_interval: Span,
+}
+
+/// JSONP: how a request says which function is given the replies.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CallbackPolling {
+    /// The parameter of the query that names the function.
+    pub parameter: String,
+    /// Length of the function's name.
+    pub callback_max_length: usize,
 }
 
 /// Bounds on what a client or publisher can cost.
@@ -281,6 +293,15 @@ impl Config {
         if self.websocket.ping_interval.0.is_zero() {
             return wrong("websocket.ping_interval", "longer than nothing");
         }
+        if !is_parameter(&self.callback_polling.parameter) {
+            return wrong(
+                "callback_polling.parameter",
+                "letters, digits, - and _, and not \"message\", which carries the messages",
+            );
+        }
+        if self.callback_polling.callback_max_length == 0 {
+            return wrong("callback_polling.callback_max_length", "at least 1");
+        }
         if self.limits.queue_events == 0 || self.limits.messages == 0 {
             return wrong("limits", "queue_events and messages are at least 1");
         }
@@ -382,6 +403,12 @@ fn invalid(place: &str, text: &str, mut error: toml::de::Error) -> ConfigError {
     }
 }
 
+/// The name of a parameter that is the same in a URL and out of it.
+fn is_parameter(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    !name.is_empty() && name.bytes().all(plain) && name != "message"
+}
+
 /// Far above what a machine can hold, and below what the accept loop can count.
 const CONNECTIONS_MAX: usize = 1_000_000_000;
 
@@ -443,6 +470,15 @@ impl Default for WebSocket {
             pong_timeout: seconds(20),
             write_timeout: seconds(20),
             proof_interval: seconds(1),
+        }
+    }
+}
+
+impl Default for CallbackPolling {
+    fn default() -> Self {
+        Self {
+            parameter: "jsonp".to_owned(),
+            callback_max_length: 64,
         }
     }
 }

@@ -254,6 +254,22 @@ fn settings_that_cannot_work_are_refused_with_their_name() {
             "session.duplicate_connect_status",
         ),
         ("[websocket]\nping_interval = \"0s\"", "websocket.ping_interval"),
+        (
+            "[callback_polling]\nparameter = \"message\"",
+            "callback_polling.parameter",
+        ),
+        (
+            "[callback_polling]\nparameter = \"\"",
+            "callback_polling.parameter",
+        ),
+        (
+            "[callback_polling]\nparameter = \"a=b\"",
+            "callback_polling.parameter",
+        ),
+        (
+            "[callback_polling]\ncallback_max_length = 0",
+            "callback_polling.callback_max_length",
+        ),
         ("[limits]\nqueue_events = 0", "limits: queue_events"),
         ("[limits]\nconnections = 0", "limits.connections"),
         (

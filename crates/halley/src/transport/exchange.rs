@@ -51,15 +51,16 @@ struct Exchange<'a> {
     writes: Vec<BoxFuture<'static, Result<(), LogError>>>,
 }
 
-/// Handles one body. Errors of the body are the client's; a [`LogError`] inside `Ok` is ours.
+/// Handles what came at once, mostly in one body. Errors of a body are the client's; a [`LogError`] inside `Ok` is ours.
 pub(super) async fn exchange(
     public: &Arc<Public>,
     who: &mut Requester,
     carrier: Carrier,
     bound: Option<&Arc<Handle>>,
-    body: &[u8],
+    bodies: &[impl AsRef<[u8]>],
 ) -> Result<Result<Exchanged, LogError>, BodyError> {
-    let messages = codec::decode(body, &public.sessions.settings().limits)?;
+    let limits = &public.sessions.settings().limits;
+    let messages = codec::decode_all(bodies.iter().map(AsRef::as_ref), limits)?;
     let exchanged = Exchanged {
         replies: Vec::with_capacity(messages.len()),
         session: None,
@@ -107,7 +108,7 @@ impl Exchange<'_> {
                 return self.reply(Box::new(deny_handshake(message)));
             }
         };
-        if self.who.browser.is_none() {
+        if self.who.browser.is_none() && !self.who.browserless {
             self.who.browser = Some(self.public.browsers.issue());
         }
         let (handle, reply) = self

@@ -37,7 +37,7 @@ async fn answer(public: Arc<Public>, connection: Connection, request: Request<In
             );
         }
     };
-    let polled = match poll(&public, &connection, &mut who, &body, &LABEL).await {
+    let polled = match poll(&public, &connection, &mut who, vec![body], &LABEL).await {
         Ok(polled) => polled,
         Err(NoMessages::Superseded) => return superseded(&public),
         Err(NoMessages::Refused(status, reason)) => return refuse(status, &reason),

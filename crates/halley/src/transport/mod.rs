@@ -3,6 +3,7 @@
 //! A transport is a file beside this one and a line in [`ALL`]. What they share (messages in, replies out) is in
 //! `exchange.rs`; what those share that poll, in `polling.rs`.
 
+mod callback_polling;
 mod exchange;
 mod long_polling;
 mod polling;
@@ -39,7 +40,11 @@ pub struct Transport {
 }
 
 /// Every transport, in the order in which requests meet them.
-pub const ALL: &[Transport] = &[websocket::TRANSPORT, long_polling::TRANSPORT];
+pub const ALL: &[Transport] = &[
+    websocket::TRANSPORT,
+    long_polling::TRANSPORT,
+    callback_polling::TRANSPORT,
+];
 
 /// Why transports cannot be spoken.
 #[derive(Debug, Error)]
@@ -198,6 +203,16 @@ impl Public {
                 .judge(&Credentials::from_header(authorization))
                 .await,
         );
+        who
+    }
+
+    /// Who sends a request that a browser may have made for any page: what its headers say is not what the page knows.
+    async fn requester_without_headers(&self) -> Requester {
+        let mut who = Requester {
+            browserless: true,
+            ..Requester::default()
+        };
+        who.learn(self.authenticator.judge(&Credentials::default()).await);
         who
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bayeux::codec::Body;
 use bayeux::{CarrierKind, Delivery, Output};
+use bytes::Bytes;
 use hyper::{StatusCode, header};
 use serde_json::json;
 
@@ -30,16 +31,16 @@ pub(super) enum NoMessages {
     Refused(StatusCode, String),
 }
 
-/// Handles the body of one request, and holds its connect until there is something to say.
+/// Handles the bodies of one request, and holds its connect until there is something to say.
 pub(super) async fn poll(
     public: &Arc<Public>,
     connection: &Connection,
     who: &mut Requester,
-    body: &[u8],
+    bodies: Vec<Bytes>,
     label: &metrics::Transport,
 ) -> Result<Polled, NoMessages> {
     let carrier = public.sessions.carrier(CarrierKind::Exchange);
-    let exchanged = match exchange(public, who, carrier, None, body).await {
+    let exchanged = match exchange(public, who, carrier, None, &bodies).await {
         Ok(Ok(exchanged)) => exchanged,
         Ok(Err(error)) => {
             return Err(NoMessages::Refused(
@@ -49,6 +50,8 @@ pub(super) async fn poll(
         }
         Err(error) => return Err(NoMessages::Refused(StatusCode::BAD_REQUEST, error.to_string())),
     };
+    // A held connect need not keep what it was asked with.
+    drop(bodies);
     let shook_hands = exchanged.shook_hands;
     let messages = respond(public, connection, carrier, exchanged, label).await?;
     Ok(Polled {

@@ -246,19 +246,18 @@ impl Socket {
             return Ok(());
         }
         let bound = self.bound.as_ref().map(|attached| &attached.handle);
-        let mut exchanged =
-            match exchange(&self.public, &mut self.who, self.carrier, bound, text.as_bytes()).await {
-                Ok(Ok(exchanged)) => exchanged,
-                Ok(Err(_)) => {
-                    self.close(CloseCode::Again, "the log is unavailable").await;
-                    return Err(End::LogFailed);
-                }
-                Err(error) => {
-                    // What cannot be parsed has no id to answer, and a client that sends it cannot be helped by a reply.
-                    self.close(CloseCode::Invalid, &error.to_string()).await;
-                    return Err(End::Violation);
-                }
-            };
+        let mut exchanged = match exchange(&self.public, &mut self.who, self.carrier, bound, &[text]).await {
+            Ok(Ok(exchanged)) => exchanged,
+            Ok(Err(_)) => {
+                self.close(CloseCode::Again, "the log is unavailable").await;
+                return Err(End::LogFailed);
+            }
+            Err(error) => {
+                // What cannot be parsed has no id to answer, and a client that sends it cannot be helped by a reply.
+                self.close(CloseCode::Invalid, &error.to_string()).await;
+                return Err(End::Violation);
+            }
+        };
         if let Some(attached) = exchanged.attached.take() {
             self.bound = Some(attached);
         }

@@ -1,10 +1,11 @@
 //! A broker in this process, and short words for talking to it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use halley::app::App;
-use halley::config::Config;
-use serde_json::Value;
+use halley::config::{Config, User};
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -15,6 +16,20 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// A broker for everyone, with a log in memory.
 pub(crate) async fn broker(adjust: impl FnOnce(&mut Config)) -> App {
     App::start(config(adjust)).await.expect("a broker")
+}
+
+/// A broker for the users 15000 and 15001; the token of each is `secret-USER`.
+pub(crate) async fn broker_for_users(adjust: impl FnOnce(&mut Config)) -> App {
+    broker(|config| {
+        config.auth.kind = "static".to_owned();
+        let user = |user: &str| User {
+            user: user.to_owned(),
+            token: format!("secret-{user}"),
+        };
+        config.auth.users = ["15000", "15001"].map(user).to_vec();
+        adjust(config);
+    })
+    .await
 }
 
 pub(crate) fn config(adjust: impl FnOnce(&mut Config)) -> Config {
@@ -50,11 +65,15 @@ impl Answer {
 }
 
 /// One connection to the broker, kept alive.
-pub(crate) struct Line(pub(crate) TcpStream);
+pub(crate) struct Line(TcpStream);
 
 impl Line {
     pub(crate) async fn open(app: &App) -> Self {
-        Self(TcpStream::connect(app.public_addr()).await.expect("a connection"))
+        Self::to(app.public_addr()).await
+    }
+
+    async fn to(address: SocketAddr) -> Self {
+        Self(TcpStream::connect(address).await.expect("a connection"))
     }
 
     /// Sends a request; `headers` are whole lines.
@@ -105,4 +124,13 @@ pub(crate) async fn ask(app: &App, method: &str, path: &str, headers: &[&str], b
 /// A POST of messages.
 pub(crate) async fn post(app: &App, messages: &Value) -> Answer {
     ask(app, "POST", "/cometd", &[], &messages.to_string()).await
+}
+
+/// The voice backend publishes for everyone.
+pub(crate) async fn publish(app: &App, channel: &str, data: Value) {
+    let mut line = Line::to(app.internal_addr()).await;
+    let event = json!({ "channel": channel, "data": data }).to_string();
+    line.send("POST", "/api/v1/events", &[], &event).await;
+    let answer = line.receive().await;
+    assert_eq!(answer.status, 201, "{answer:?}");
 }

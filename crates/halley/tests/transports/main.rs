@@ -2,5 +2,6 @@
 //!
 //! In process, over real sockets, with a log in memory.
 
+mod callback_polling;
 mod it;
 mod listed;
