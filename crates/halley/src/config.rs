@@ -109,6 +109,14 @@ pub struct WebSocket {
     pub write_timeout: Span,
     /// The least time between two pings that prove what arrived.
     pub proof_interval: Span,
+    /// The subprotocol that is spoken; empty for none.
+    pub protocol: String,
+    /// Events in one frame; 0 is as many as wait.
+    pub messages_per_frame: usize,
+    /// A clientId is unknown on a socket that did not bring its handshake.
+    pub require_handshake_per_connection: bool,
+    /// The largest message; 0 is `limits.request_body`.
+    pub max_message: ByteSize,
 }
 
 /// JSONP: how a request says which function is given the replies.
@@ -125,7 +133,7 @@ pub struct CallbackPolling {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// A client's request body, and a WebSocket message.
+    /// A client's request body, and a WebSocket message unless `websocket.max_message` says otherwise.
     pub request_body: ByteSize,
     /// A publisher's request body.
     pub publish_body: ByteSize,
@@ -293,6 +301,10 @@ impl Config {
         if self.websocket.ping_interval.0.is_zero() {
             return wrong("websocket.ping_interval", "longer than nothing");
         }
+        let protocol = &self.websocket.protocol;
+        if !protocol.is_empty() && !is_token(protocol) {
+            return wrong("websocket.protocol", "a token of HTTP, such as bayeux.v1");
+        }
         if !is_parameter(&self.callback_polling.parameter) {
             return wrong(
                 "callback_polling.parameter",
@@ -403,6 +415,12 @@ fn invalid(place: &str, text: &str, mut error: toml::de::Error) -> ConfigError {
     }
 }
 
+/// A token of HTTP (RFC 9110, section 5.6.2).
+fn is_token(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(allowed)
+}
+
 /// The name of a parameter that is the same in a URL and out of it.
 fn is_parameter(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
@@ -470,6 +488,10 @@ impl Default for WebSocket {
             pong_timeout: seconds(20),
             write_timeout: seconds(20),
             proof_interval: seconds(1),
+            protocol: String::new(),
+            messages_per_frame: 1,
+            require_handshake_per_connection: false,
+            max_message: ByteSize::b(0),
         }
     }
 }

@@ -254,6 +254,7 @@ fn settings_that_cannot_work_are_refused_with_their_name() {
             "session.duplicate_connect_status",
         ),
         ("[websocket]\nping_interval = \"0s\"", "websocket.ping_interval"),
+        ("[websocket]\nprotocol = \"a, b\"", "websocket.protocol"),
         (
             "[callback_polling]\nparameter = \"message\"",
             "callback_polling.parameter",

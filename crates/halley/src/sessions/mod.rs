@@ -70,6 +70,8 @@ pub struct Requester {
     pub browser: Option<Browser>,
     /// Neither cookies nor headers say anything here, so a session that is opened belongs to no browser.
     pub browserless: bool,
+    /// The session that was last opened on the same request or socket.
+    pub opened: Option<ClientId>,
 }
 
 /// What a message led to: the protocol's answer, and the writes that must be durable before it may be sent.

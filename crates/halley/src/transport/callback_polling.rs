@@ -6,8 +6,8 @@
 //! has no browser (`Sessions::belongs` says what that means).
 //!
 //! A status other than 200 is an error without a word to a page, and nothing at all to some: it is kept for requests that are
-//! no JSONP, or whose messages were refused as a whole. A connect that a newer one replaced is answered with an array without messages, which
-//! every client takes for a failure of that connect, and for nothing more.
+//! no JSONP, or whose messages were refused as a whole. A connect that a newer one replaced is answered with an array without
+//! messages, which every client takes for a failure of that connect, and for nothing more.
 
 use std::sync::Arc;
 

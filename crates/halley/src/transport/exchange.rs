@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bayeux::codec::{self, BodyError, Decoded};
-use bayeux::{Answer, Carrier, ChannelName, Failure, Message, Reply, Target, deny_handshake};
+use bayeux::{Answer, Carrier, CarrierKind, ChannelName, Failure, Message, Reply, Target, deny_handshake};
 use futures::future::BoxFuture;
 use serde_json::value::RawValue;
 use tracing::debug;
@@ -117,6 +117,7 @@ impl Exchange<'_> {
             .open(&principal, self.who.browser.clone(), message);
         self.count_handshake("ok");
         debug!(client = ?handle.client_id(), "handshake");
+        self.who.opened = Some(handle.client_id().clone());
         self.attach(handle);
         self.exchanged.shook_hands = true;
         self.reply(Box::new(reply));
@@ -175,6 +176,9 @@ impl Exchange<'_> {
         let Some(client_id) = message.client_id.as_deref() else {
             return Ok(None);
         };
+        if self.must_shake_hands_here(client_id) {
+            return Ok(None);
+        }
         let current = self.exchanged.session.as_ref().or(self.bound);
         if let Some(handle) = current.filter(|handle| handle.client_id().as_str() == client_id)
             && self.public.sessions.is_here(handle)
@@ -193,6 +197,14 @@ impl Exchange<'_> {
         let spoke_before = current.is_some_and(|handle| handle.client_id().as_str() == client_id);
         self.learn_token(message).await;
         self.public.sessions.find(client_id, self.who, spoke_before).await
+    }
+
+    /// Where each socket needs a handshake of its own, a session of another carrier is unknown to it.
+    fn must_shake_hands_here(&self, client_id: &str) -> bool {
+        let opened = self.who.opened.as_ref();
+        self.carrier.kind == CarrierKind::Socket
+            && self.public.config.websocket.require_handshake_per_connection
+            && opened.is_none_or(|opened| opened.as_str() != client_id)
     }
 
     /// A client that can set no headers shows its token in the message: `"ext":{"token":"…"}`.

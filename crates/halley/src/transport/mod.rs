@@ -220,6 +220,14 @@ impl Public {
         self.config.limits.body_timeout.0
     }
 
+    /// The largest WebSocket message.
+    fn message_limit(&self) -> usize {
+        match crate::config::bytes(self.config.websocket.max_message) {
+            0 => self.body_limit(),
+            limit => limit,
+        }
+    }
+
     fn body_limit(&self) -> usize {
         crate::config::bytes(self.config.limits.request_body)
     }

@@ -3,14 +3,7 @@
 use halley::app::App;
 use serde_json::json;
 
-use crate::it::{ask, broker, config, post};
-
-const UPGRADE: [&str; 4] = [
-    "Connection: Upgrade",
-    "Upgrade: websocket",
-    "Sec-WebSocket-Version: 13",
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-];
+use crate::it::{UPGRADE, ask, broker, config, post};
 
 async fn speaking(transports: &[&str]) -> App {
     broker(|config| {

@@ -5,3 +5,4 @@
 mod callback_polling;
 mod it;
 mod listed;
+mod sockets;
