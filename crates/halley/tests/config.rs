@@ -271,6 +271,26 @@ fn settings_that_cannot_work_are_refused_with_their_name() {
             "[callback_polling]\ncallback_max_length = 0",
             "callback_polling.callback_max_length",
         ),
+        (
+            "[unknown_sessions]\nfirst_delay = \"6s\"",
+            "unknown_sessions.first_delay",
+        ),
+        (
+            "[unknown_sessions]\nlongest_delay = \"45s\"",
+            "unknown_sessions.longest_delay",
+        ),
+        (
+            "[unknown_sessions]\nrefuse_after = 0",
+            "unknown_sessions: refuse_after",
+        ),
+        (
+            "[unknown_sessions]\naddress_rate = 0",
+            "unknown_sessions: refuse_after",
+        ),
+        (
+            "[unknown_sessions]\nremembered = 1",
+            "unknown_sessions: refuse_after",
+        ),
         ("[limits]\nqueue_events = 0", "limits: queue_events"),
         ("[limits]\nconnections = 0", "limits.connections"),
         (

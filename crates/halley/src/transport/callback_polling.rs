@@ -37,6 +37,8 @@ const LABEL: metrics::Transport = metrics::Transport {
     transport: "callback-polling",
 };
 
+const JAVASCRIPT: &str = "text/javascript;charset=UTF-8";
+
 /// What a query asks.
 #[derive(Debug, PartialEq, Eq)]
 struct Asked {
@@ -45,8 +47,12 @@ struct Asked {
 }
 
 async fn answer(public: Arc<Public>, connection: Connection, request: Request<Incoming>) -> Reply {
-    let mut response = match respond(&public, &connection, request.uri().query()).await {
-        Ok(script) => http::with_type(StatusCode::OK, "text/javascript;charset=UTF-8", script.into()),
+    let query = request.uri().query().unwrap_or_default();
+    let asked = parse(query, &public.config.callback_polling, public.body_limit());
+    // A held connect need not keep what it was asked with.
+    drop(request);
+    let mut response = match asked {
+        Ok(asked) => respond(&public, &connection, asked).await,
         Err((status, reason)) => refuse(status, &reason),
     };
     let headers = response.headers_mut();
@@ -59,18 +65,14 @@ async fn answer(public: Arc<Public>, connection: Connection, request: Request<In
     response
 }
 
-async fn respond(
-    public: &Arc<Public>,
-    connection: &Connection,
-    query: Option<&str>,
-) -> Result<Vec<u8>, (StatusCode, String)> {
-    let settings = &public.config.callback_polling;
-    let asked = parse(query.unwrap_or_default(), settings, public.body_limit())?;
+async fn respond(public: &Arc<Public>, connection: &Connection, asked: Asked) -> Reply {
     let mut who = public.requester_without_headers().await;
     match poll(public, connection, &mut who, asked.bodies, &LABEL).await {
-        Ok(polled) => Ok(script(&asked.callback, &polled.messages)),
-        Err(NoMessages::Superseded) => Ok(script(&asked.callback, b"[]")),
-        Err(NoMessages::Refused(status, reason)) => Err((status, reason)),
+        Ok(polled) => polled.response(JAVASCRIPT, |messages| script(&asked.callback, &messages)),
+        Err(NoMessages::Superseded) => {
+            http::with_type(StatusCode::OK, JAVASCRIPT, script(&asked.callback, b"[]").into())
+        }
+        Err(NoMessages::Refused(status, reason)) => refuse(status, &reason),
     }
 }
 

@@ -42,8 +42,8 @@ async fn answer(public: Arc<Public>, connection: Connection, request: Request<In
         Err(NoMessages::Superseded) => return superseded(&public),
         Err(NoMessages::Refused(status, reason)) => return refuse(status, &reason),
     };
-    let mut response = http::json(StatusCode::OK, polled.messages);
     let cookie = who.browser.filter(|_| polled.shook_hands && !knew_browser);
+    let mut response = polled.response("application/json", |messages| messages);
     if let Some(browser) = cookie
         && let Ok(value) = format!("{BROWSER_COOKIE}={browser}; Path=/; HttpOnly").parse()
     {

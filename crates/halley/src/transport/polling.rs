@@ -2,6 +2,7 @@
 //! the reply to a connect. What a request and its response look like is the business of each transport.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bayeux::codec::Body;
 use bayeux::{CarrierKind, Delivery, Output};
@@ -18,10 +19,15 @@ use crate::sessions::{Handle, Requester};
 /// What one request led to.
 pub(super) struct Polled {
     /// The JSON array of its response.
-    pub(super) messages: Vec<u8>,
+    messages: Vec<u8>,
     /// A handshake succeeded.
     pub(super) shook_hands: bool,
+    /// The client was told often enough that its session is unknown.
+    refused: Option<TryLater>,
 }
+
+/// After so many seconds.
+struct TryLater(u64);
 
 /// Why a request has no messages to be answered with.
 pub(super) enum NoMessages {
@@ -40,7 +46,7 @@ pub(super) async fn poll(
     label: &metrics::Transport,
 ) -> Result<Polled, NoMessages> {
     let carrier = public.sessions.carrier(CarrierKind::Exchange);
-    let exchanged = match exchange(public, who, carrier, None, &bodies).await {
+    let mut exchanged = match exchange(public, who, carrier, None, &bodies).await {
         Ok(Ok(exchanged)) => exchanged,
         Ok(Err(error)) => {
             return Err(NoMessages::Refused(
@@ -53,11 +59,26 @@ pub(super) async fn poll(
     // A held connect need not keep what it was asked with.
     drop(bodies);
     let shook_hands = exchanged.shook_hands;
+    let mut refused = None;
+    if let Some(stray) = exchanged.unknown.take() {
+        let lateness = public.judge(connection.peer, &stray, exchanged.session.is_some());
+        refused = (lateness.refused).then(|| TryLater(lateness.delay.as_secs() + 1));
+        wait(public, lateness.delay).await;
+    }
     let messages = respond(public, connection, carrier, exchanged, label).await?;
     Ok(Polled {
         messages,
         shook_hands,
+        refused,
     })
+}
+
+/// Waits, but not longer than the process runs.
+async fn wait(public: &Public, delay: Duration) {
+    if delay > Duration::ZERO {
+        let mut shutdown = public.shutdown.clone();
+        let _ = tokio::time::timeout(delay, shutdown.wait()).await;
+    }
 }
 
 async fn respond(
@@ -150,6 +171,19 @@ pub(super) fn refuse(status: StatusCode, reason: &str) -> Reply {
         response.headers_mut().insert(header::RETRY_AFTER, 1.into());
     }
     response
+}
+
+impl Polled {
+    /// The response, with what `body` makes of the messages. An error is what ends the loop of a client that takes no notice of
+    /// what is in a success.
+    pub(super) fn response(self, content_type: &'static str, body: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Reply {
+        let mut response = http::with_type(StatusCode::OK, content_type, body(self.messages).into());
+        if let Some(TryLater(seconds)) = self.refused {
+            *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
 }
 
 /// Counts a held connect for as long as it is held.
