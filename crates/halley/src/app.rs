@@ -73,10 +73,11 @@ impl App {
             resume_window: config.session.resume_window.0,
             trust_client_session: config.session.trust_client_session,
         };
+        let protocol = protocol(&config);
         let sessions = Arc::new(Sessions::new(
             Arc::clone(&storage.log),
             Arc::clone(&storage.sessions),
-            Arc::new(protocol(&config)),
+            Arc::new(protocol.clone()),
             options,
             Arc::clone(&metrics),
         ));
@@ -93,6 +94,7 @@ impl App {
         let api = Arc::new(Api {
             ingest: Ingest::new(
                 Arc::clone(&storage.log),
+                protocol,
                 config.limits.clone(),
                 Arc::clone(&metrics),
             ),

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use bayeux::ChannelPattern;
+use bayeux::{Access, ChannelPattern, ReplayId, Rule, Rules, StaleReplay};
 use bytesize::ByteSize;
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize, Serializer};
@@ -26,6 +26,8 @@ pub struct Config {
     pub log: Log,
     /// Sessions.
     pub session: Session,
+    /// Older events for who asks for them.
+    pub replay: Replay,
     /// WebSockets.
     pub websocket: WebSocket,
     /// Bounds.
@@ -90,6 +92,44 @@ pub struct Session {
     pub trust_client_session: bool,
     /// The HTTP status of a connect that a newer one of the same session replaced.
     pub duplicate_connect_status: u16,
+    /// Replies advise `maxInterval`, so that a client that was away for longer shakes hands by itself.
+    pub handshake_reconnect: bool,
+    /// A list of subscriptions is taken as a whole or not at all.
+    pub atomic_subscriptions: bool,
+    /// Events leave with connect replies only, over a WebSocket too.
+    pub meta_connect_deliver_only: bool,
+    /// Clients get back what they publish.
+    pub broadcast_to_publisher: bool,
+    /// How long a lazy event waits for company where no rule says.
+    pub max_lazy_timeout: Span,
+    /// Every message says when it was sent.
+    pub timestamps: bool,
+    /// What every session is subscribed to from its handshake on.
+    pub subscribed: Vec<ChannelPattern>,
+    /// Events that wait already leave with the handshake's reply.
+    pub messages_during_handshake: bool,
+}
+
+/// Older events for who asks for them.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Replay {
+    /// Whether clients may ask for older events.
+    pub enabled: bool,
+    /// What becomes of a replay from an offset that the log does not have.
+    pub stale: Stale,
+}
+
+/// What becomes of a replay from an offset that the log does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stale {
+    /// From the earliest event that is there.
+    Earliest,
+    /// From now on.
+    Latest,
+    /// The subscribe fails.
+    Error,
 }
 
 /// WebSockets.
@@ -165,14 +205,49 @@ pub struct User {
     /// `Authorization: Bearer TOKEN`, or Basic with the user's name and the token, or `ext.token`.
     #[serde(serialize_with = "redacted", deserialize_with = "secret")]
     pub token: String,
+    /// What the user may do beyond what everyone may: names that rules of channels know.
+    #[serde(default)]
+    pub roles: Vec<String>,
 }
 
-/// Who may publish where.
+/// What holds for which channels.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Channels {
-    /// Only the backend publishes to these.
-    pub server_owned: Vec<ChannelPattern>,
+    /// The rules, in any order: the most specific pattern that says something decides.
+    pub rules: Vec<ChannelRule>,
+}
+
+/// What holds for the channels that a pattern matches; what is left out, a wider rule says.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelRule {
+    /// The channels.
+    pub pattern: ChannelPattern,
+    /// Only clients with a user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private: Option<bool>,
+    /// Roles that may publish: `["*"]` is everyone, `[]` is nobody but the backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<Vec<String>>,
+    /// Roles that may subscribe: `["*"]` is everyone, `[]` is nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscribe: Option<Vec<String>>,
+    /// How long an event for everyone may wait for company.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lazy: Option<Span>,
+    /// Whether a client gets back what it publishes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub echo: Option<bool>,
+    /// The largest data of one event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub largest_message: Option<ByteSize>,
+    /// Where events carry their offset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay_id: Option<ReplayId>,
+    /// For how long events are given to those who were away, or who replay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Span>,
 }
 
 /// What Halley says about itself, on stderr.
@@ -277,6 +352,17 @@ impl Config {
         if !(1..=CONNECTIONS_MAX).contains(&self.limits.connections) {
             return wrong("limits.connections", "from 1 to 1,000,000,000");
         }
+        for rule in &self.channels.rules {
+            if rule
+                .retention
+                .is_some_and(|retention| retention.0 > self.log.retention.0)
+            {
+                return wrong(
+                    &format!("channels.rules of {}", rule.pattern),
+                    "retention is longer than log.retention: the log keeps no event of one channel longer than the others",
+                );
+            }
+        }
         if !(400..=599).contains(&self.session.duplicate_connect_status) {
             return wrong(
                 "session.duplicate_connect_status",
@@ -294,7 +380,21 @@ impl Config {
             max_interval: self.session.max_interval.0,
             max_timeout: self.session.max_timeout.0,
             proof_interval: self.websocket.proof_interval.0,
-            server_owned: self.channels.server_owned.clone(),
+            rules: self.channels.rules().into(),
+            handshake_reconnect: self.session.handshake_reconnect,
+            atomic_subscriptions: self.session.atomic_subscriptions,
+            meta_connect_deliver_only: self.session.meta_connect_deliver_only,
+            broadcast_to_publisher: self.session.broadcast_to_publisher,
+            max_lazy_timeout: self.session.max_lazy_timeout.0,
+            timestamps: self.session.timestamps,
+            subscribed: self.session.subscribed.clone(),
+            messages_during_handshake: self.session.messages_during_handshake,
+            replay: self.replay.enabled,
+            stale_replay: match self.replay.stale {
+                Stale::Earliest => StaleReplay::Earliest,
+                Stale::Latest => StaleReplay::Latest,
+                Stale::Error => StaleReplay::Error,
+            },
             limits: bayeux::Limits {
                 messages: self.limits.messages,
                 depth: self.limits.json_depth,
@@ -319,6 +419,36 @@ impl Config {
             min_free_bytes: self.log.min_free.as_u64(),
         }
     }
+}
+
+impl Channels {
+    /// The rules as the protocol knows them.
+    fn rules(&self) -> Rules {
+        Rules::new(self.rules.iter().map(ChannelRule::rule).collect())
+    }
+}
+
+impl ChannelRule {
+    fn rule(&self) -> Rule {
+        Rule {
+            pattern: self.pattern.clone(),
+            private: self.private,
+            publish: self.publish.as_deref().map(access),
+            subscribe: self.subscribe.as_deref().map(access),
+            lazy: self.lazy.map(|lazy| lazy.0),
+            echo: self.echo,
+            largest_message: self.largest_message.map(bytes),
+            replay_id: self.replay_id,
+            retention: self.retention.map(|retention| retention.0),
+        }
+    }
+}
+
+fn access(roles: &[String]) -> Access {
+    if roles.iter().any(|role| role == "*") {
+        return Access::Anyone;
+    }
+    Access::Roles(roles.iter().map(|role| role.as_str().into()).collect())
 }
 
 /// A size as a length in memory.
@@ -421,6 +551,23 @@ impl Default for Session {
             max_timeout: seconds(60),
             trust_client_session: false,
             duplicate_connect_status: 500,
+            handshake_reconnect: false,
+            atomic_subscriptions: true,
+            meta_connect_deliver_only: false,
+            broadcast_to_publisher: true,
+            max_lazy_timeout: seconds(5),
+            timestamps: false,
+            subscribed: Vec::new(),
+            messages_during_handshake: false,
+        }
+    }
+}
+
+impl Default for Replay {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            stale: Stale::Earliest,
         }
     }
 }
@@ -471,12 +618,21 @@ impl Default for Auth {
 
 impl Default for Channels {
     fn default() -> Self {
-        let owned = ["/v2/**", "/notifications/**", "/workspace/**"];
+        let of_the_backend = |text| ChannelRule {
+            pattern: ChannelPattern::parse(text).expect("a constant in the grammar"),
+            private: None,
+            publish: Some(Vec::new()),
+            subscribe: None,
+            lazy: None,
+            echo: None,
+            largest_message: None,
+            replay_id: None,
+            retention: None,
+        };
         Self {
-            server_owned: owned
-                .into_iter()
-                .map(|text| ChannelPattern::parse(text).expect("a constant in the grammar"))
-                .collect(),
+            rules: ["/v2/**", "/notifications/**", "/workspace/**"]
+                .map(of_the_backend)
+                .into(),
         }
     }
 }

@@ -148,7 +148,8 @@ fn a_variable_can_be_a_text_a_number_a_list_a_size_or_a_table() {
         users,
         [User {
             user: "15000".to_owned(),
-            token: "secret".to_owned()
+            token: "secret".to_owned(),
+            roles: Vec::new(),
         }]
     );
 }
@@ -191,7 +192,7 @@ fn a_wrong_variable_is_named() {
             ["expected usize", "limits.messages"],
         ),
         (
-            "HALLEY_CHANNELS__SERVER_OWNED",
+            "HALLEY_SESSION__SUBSCRIBED",
             r#"["/a/*/b"]"#,
             ["/a/*/b", "only allowed as the last segment"],
         ),
@@ -297,4 +298,56 @@ fn a_token_is_not_in_the_error_about_its_line() {
     let complaint = complaint("", &[variable]);
     assert!(!complaint.contains("4711"), "{complaint}");
     expect_all(&complaint, &["HALLEY_AUTH__USERS", "a token is a text"]);
+}
+
+#[test]
+fn a_rule_of_a_channel_says_what_it_names_and_leaves_the_rest() {
+    let file = r#"
+        [[channels.rules]]
+        pattern = "/v2/users"
+        private = true
+        subscribe = ["supervisor"]
+        lazy = "2s"
+        echo = false
+        largest_message = "8 KiB"
+        replay_id = "data.event.replayId"
+        retention = "1h"
+    "#;
+    let rules = load(file, &[]).unwrap().protocol().rules;
+    let channel = bayeux::ChannelName::parse("/v2/users").unwrap();
+    assert_eq!(rules.largest_message(&channel), Some(8192));
+    assert_eq!(rules.retention(&channel), Some(Duration::from_secs(3600)));
+    assert_eq!(rules.echo(&channel), Some(false));
+    assert_eq!(rules.may_publish(&named(&[]), &channel), Ok(()));
+    assert!(rules.may_subscribe(&named(&["agent"]), &channel).is_err());
+    assert_eq!(rules.may_subscribe(&named(&["supervisor"]), &channel), Ok(()));
+}
+
+fn named(roles: &[&str]) -> bayeux::Rights {
+    bayeux::Rights {
+        named: true,
+        roles: roles.iter().map(|role| (*role).into()).collect(),
+    }
+}
+
+#[test]
+fn a_star_among_the_roles_is_everyone() {
+    let file = "[[channels.rules]]\npattern = \"/v2/**\"\npublish = [\"*\"]\n";
+    let rules = load(file, &[]).unwrap().protocol().rules;
+    let channel = bayeux::ChannelName::parse("/v2/me").unwrap();
+    assert_eq!(rules.may_publish(&bayeux::Rights::default(), &channel), Ok(()));
+}
+
+#[test]
+fn a_rule_with_an_unknown_word_is_refused_with_its_line() {
+    let file = "[[channels.rules]]\npattern = \"/a\"\nlasy = \"2s\"\n";
+    let error = load(file, &[]).unwrap_err().to_string();
+    assert!(error.contains("lasy") && error.contains("line 3"), "{error}");
+}
+
+#[test]
+fn a_rule_cannot_keep_events_longer_than_the_log() {
+    let file = "[[channels.rules]]\npattern = \"/a\"\nretention = \"25h\"\n";
+    let error = load(file, &[]).unwrap_err().to_string();
+    assert!(error.contains("/a") && error.contains("log.retention"), "{error}");
 }

@@ -70,54 +70,91 @@ async fn respond(
     carrier: bayeux::Carrier,
     exchanged: Exchanged,
 ) -> Reply {
-    let mut events = Vec::new();
-    let mut replies = Vec::with_capacity(exchanged.replies.len());
     // Held until the end: the session hears of it when this future is dropped.
     let _attached = exchanged.attached;
-    let last_connect = exchanged
-        .replies
-        .iter()
-        .rposition(|place| matches!(place, Place::Connect(_)));
-    for (number, place) in exchanged.replies.into_iter().enumerate() {
-        match place {
-            Place::Reply(reply) => replies.push(reply),
-            // A later connect of the same body has taken its place, and there is one answer.
-            Place::Connect(_) if Some(number) != last_connect => {}
-            Place::Connect(handle) => match hold(public, &handle, carrier, &mut events).await {
-                Ok(reply) => {
-                    connection.replies_for(&handle, carrier);
-                    replies.push(reply);
-                }
-                Err(NoReply::Superseded) => return superseded(public),
-                Err(NoReply::LogFailed) => {
-                    return refuse(StatusCode::SERVICE_UNAVAILABLE, "the log cannot be read");
-                }
-            },
+    let mut held = Held::default();
+    let wanted = Wanted::of(&exchanged.replies);
+    if let Some(handle) = wanted.handle {
+        match hold(public, &handle, carrier, wanted.replies, &mut held).await {
+            Ok(()) if held.connect.is_some() => connection.replies_for(&handle, carrier),
+            Ok(()) => {}
+            Err(NoReply::Superseded) => return superseded(public),
+            Err(NoReply::LogFailed) => {
+                return refuse(StatusCode::SERVICE_UNAVAILABLE, "the log cannot be read");
+            }
         }
     }
     public
         .metrics
         .deliveries
         .get_or_create(&LABEL)
-        .inc_by(events.len() as u64);
+        .inc_by(held.events.len() as u64);
     let mut body = Body::default();
-    events.iter().for_each(|event| body.event(event));
-    replies.iter().for_each(|reply| body.reply(reply));
+    held.greeting.iter().for_each(|reply| body.reply(reply));
+    held.events.iter().for_each(|event| body.event(event));
+    for (number, place) in exchanged.replies.iter().enumerate() {
+        match place {
+            Place::Reply(reply) => body.reply(reply),
+            Place::Connect(_) if Some(number) == wanted.connect_at => {
+                held.connect.iter().for_each(|reply| body.reply(reply));
+            }
+            // A later connect of the same body has taken its place, and there is one answer.
+            Place::Connect(_) | Place::Greeting(_) => {}
+        }
+    }
     http::json(StatusCode::OK, body.finish())
 }
 
-/// Waits for the reply to a connect, and for the events that leave with it. When the client goes away meanwhile, hyper drops
-/// this future, and the session hears of it.
+/// What a session answers by itself.
+#[derive(Default)]
+struct Held {
+    /// The reply to a handshake, which events follow.
+    greeting: Option<Box<bayeux::Reply>>,
+    events: Vec<Arc<Delivery>>,
+    /// The reply to a connect, which events precede.
+    connect: Option<Box<bayeux::Reply>>,
+}
+
+/// Which replies of a body its session has to give.
+struct Wanted {
+    handle: Option<Arc<Handle>>,
+    replies: usize,
+    /// The place of the connect that is answered.
+    connect_at: Option<usize>,
+}
+
+impl Wanted {
+    fn of(places: &[Place]) -> Self {
+        let connect_at = places
+            .iter()
+            .rposition(|place| matches!(place, Place::Connect(_)));
+        let greets = matches!(places.first(), Some(Place::Greeting(_)));
+        let handle = places.iter().find_map(|place| match place {
+            Place::Greeting(handle) | Place::Connect(handle) => Some(Arc::clone(handle)),
+            Place::Reply(_) => None,
+        });
+        Self {
+            handle,
+            replies: usize::from(connect_at.is_some()) + usize::from(greets),
+            connect_at,
+        }
+    }
+}
+
+/// Waits for the replies that a session gives by itself, and for the events that leave with them. When the client goes away
+/// meanwhile, hyper drops this future, and the session hears of it.
 async fn hold(
     public: &Arc<Public>,
     handle: &Arc<Handle>,
     carrier: bayeux::Carrier,
-    events: &mut Vec<Arc<Delivery>>,
-) -> Result<Box<bayeux::Reply>, NoReply> {
+    wanted: usize,
+    held: &mut Held,
+) -> Result<(), NoReply> {
     let _counted = Counted::new(public);
     let mut shutdown = public.shutdown.clone();
     let mut stopping = false;
-    loop {
+    let mut replies = 0;
+    while replies < wanted {
         let outputs = tokio::select! {
             outputs = public.sessions.outputs(handle, carrier, usize::MAX) => outputs,
             () = shutdown.wait(), if !stopping => {
@@ -128,8 +165,16 @@ async fn hold(
         };
         for output in outputs {
             match output {
-                Output::Event(event) => events.push(event),
-                Output::Reply(reply) => return Ok(reply),
+                Output::Event(event) => held.events.push(event),
+                Output::Reply(reply) => {
+                    replies += 1;
+                    let place = if reply.opens_session() {
+                        &mut held.greeting
+                    } else {
+                        &mut held.connect
+                    };
+                    *place = Some(reply);
+                }
                 Output::ReadLog(after) => {
                     public
                         .sessions
@@ -142,6 +187,7 @@ async fn hold(
             }
         }
     }
+    Ok(())
 }
 
 /// The client has given up on this connect: what it says to it must not look like an answer.

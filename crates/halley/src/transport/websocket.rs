@@ -270,7 +270,7 @@ impl Socket {
         for place in &exchanged.replies {
             match place {
                 Place::Reply(reply) => body.reply(reply),
-                Place::Connect(_) => {}
+                Place::Greeting(_) | Place::Connect(_) => {}
             }
         }
         if body.is_empty() {
@@ -287,18 +287,20 @@ impl Socket {
         let in_one_frame = outputs.iter().any(|output| matches!(output, Output::Reply(_)))
             && (self.bound.as_ref()).is_some_and(|attached| attached.handle.answers_as_a_whole());
         let mut answer = Body::default();
+        let mut announced = false;
         let mut read_after = None;
         for output in outputs {
             match output {
                 Output::Event(event) => {
                     events += 1;
-                    if in_one_frame {
+                    if in_one_frame && !announced {
                         answer.event(&event);
                     } else {
                         frames.push(shared_text(event.frame().clone()));
                     }
                 }
                 Output::Reply(reply) => {
+                    announced = reply.announces();
                     answer.reply(&reply);
                     frames.push(text(std::mem::take(&mut answer).finish()));
                 }
