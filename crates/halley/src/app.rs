@@ -19,7 +19,7 @@ use crate::http::{self, Bounds, Shutdown};
 use crate::ingest::Ingest;
 use crate::log::{self, LogError, Opened};
 use crate::metrics::Metrics;
-use crate::sessions::{Options, Sessions};
+use crate::sessions::{Options, Overload, Sessions};
 use crate::transport::{self, Connection, Public};
 
 /// A running broker.
@@ -72,6 +72,10 @@ impl App {
         let options = Options {
             resume_window: config.session.resume_window.0,
             trust_client_session: config.session.trust_client_session,
+            overload: Overload {
+                interval: config.overload.interval.0,
+                lag: config.overload.lag,
+            },
         };
         let protocol = protocol(&config);
         let sessions = Arc::new(Sessions::new(

@@ -30,6 +30,8 @@ pub struct Config {
     pub replay: Replay,
     /// WebSockets.
     pub websocket: WebSocket,
+    /// What is done about too much at once.
+    pub overload: Overload,
     /// Bounds.
     pub limits: Limits,
     /// Who is asking.
@@ -144,6 +146,16 @@ pub struct WebSocket {
     pub write_timeout: Span,
     /// The least time between two pings that prove what arrived.
     pub proof_interval: Span,
+}
+
+/// What is done about too much at once.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Overload {
+    /// What connects are answered as their interval meanwhile; nothing is said when it is zero.
+    pub interval: Span,
+    /// Events that are stored and not yet handed to sessions, from which on it is too much.
+    pub lag: u64,
 }
 
 /// Bounds on what a client or publisher can cost.
@@ -342,6 +354,9 @@ impl Config {
         }
         if self.session.timeout.0 > self.session.max_timeout.0 {
             return wrong("session.timeout", "longer than session.max_timeout");
+        }
+        if self.overload.interval.0 > self.session.max_timeout.0 {
+            return wrong("overload.interval", "longer than session.max_timeout");
         }
         if self.websocket.ping_interval.0.is_zero() {
             return wrong("websocket.ping_interval", "longer than nothing");
@@ -579,6 +594,15 @@ impl Default for WebSocket {
             pong_timeout: seconds(20),
             write_timeout: seconds(20),
             proof_interval: seconds(1),
+        }
+    }
+}
+
+impl Default for Overload {
+    fn default() -> Self {
+        Self {
+            interval: seconds(0),
+            lag: 10_000,
         }
     }
 }

@@ -25,6 +25,10 @@ pub(crate) struct Connects {
     advised: Option<CarrierKind>,
     /// The last reply is known not to have arrived.
     reply_lost: bool,
+    /// The server is overloaded: clients come back no sooner than this.
+    busy: Duration,
+    /// The client was told so.
+    told_busy: bool,
 }
 
 #[derive(Debug)]
@@ -219,6 +223,12 @@ impl Session {
         self.connects.held.as_ref().is_some_and(|held| held.started) || self.is_greeting()
     }
 
+    /// How overloaded the server is: connects are answered with an interval of at least this, and once with none when it is
+    /// over. Zero when it is not.
+    pub fn handle_busy(&mut self, interval: Duration) {
+        self.connects.busy = interval;
+    }
+
     /// Returns whether a held connect became due.
     pub(super) fn handle_connect_timeout(&mut self, now: Instant) -> bool {
         let Some(held) = self
@@ -249,17 +259,20 @@ impl Session {
     fn answer(&mut self, now: Instant) -> Option<Output> {
         let held = self.connects.held.take()?;
         let mut reply = held.reply;
+        let interval = held.interval.max(self.connects.busy);
+        let is_busy = !self.connects.busy.is_zero();
         if self.life.is_over() {
             reply.advise(ReplyAdvice::none());
-        } else if held.advise {
+        } else if held.advise || is_busy || self.connects.told_busy {
             self.connects.advised = Some(held.carrier.kind);
-            reply.advise(self.retry_after(held.interval));
+            self.connects.told_busy = is_busy;
+            reply.advise(self.retry_after(interval));
         }
         self.tell_of_gap(held.carrier, &mut reply);
         self.agreed
             .clone()
             .outgoing(self, now, &Target::Connect, &mut reply);
-        self.life.answered(now + held.interval, &self.settings);
+        self.life.answered(now + interval, &self.settings);
         Some(Output::Reply(reply))
     }
 }

@@ -56,6 +56,17 @@ pub struct Options {
     pub resume_window: Duration,
     /// A session is found by its clientId alone.
     pub trust_client_session: bool,
+    /// What is done about too much at once.
+    pub overload: Overload,
+}
+
+/// What is done about too much at once.
+#[derive(Debug, Clone, Default)]
+pub struct Overload {
+    /// The interval that connects are answered with; zero switches it off.
+    pub interval: Duration,
+    /// So many events wait for dispatch.
+    pub lag: u64,
 }
 
 /// Who sends a message, as far as the request or socket itself tells.
@@ -308,9 +319,9 @@ impl Sessions {
             outputs.push(Output::Superseded);
             return outputs;
         }
-        state
-            .session
-            .handle_progress(Offset(self.dispatched.load(Ordering::Acquire)));
+        let dispatched = self.dispatched.load(Ordering::Acquire);
+        state.session.handle_progress(Offset(dispatched));
+        self.tell_of_overload(&mut state, dispatched);
         let now = Instant::now();
         let mut taken = 0;
         while (taken < room || state.session.is_answering())
@@ -328,6 +339,16 @@ impl Sessions {
         }
         self.reschedule(handle, &mut state);
         outputs
+    }
+
+    fn tell_of_overload(&self, state: &mut State, dispatched: u64) {
+        let Overload { interval, lag } = self.options.overload;
+        if interval.is_zero() {
+            return;
+        }
+        let is_overloaded = self.log.bounds().last.0.saturating_sub(dispatched) >= lag;
+        let interval = if is_overloaded { interval } else { Duration::ZERO };
+        state.session.handle_busy(interval);
     }
 
     /// Reads the log for a session, as [`Output::ReadLog`] asks.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bayeux::codec;
 
 use super::*;
+use crate::event::{Audience, Event};
 use crate::log::{self, Epoch};
 
 struct Broker {
@@ -29,6 +30,10 @@ impl Broker {
         let options = Options {
             resume_window: Duration::from_secs(3600),
             trust_client_session: true,
+            overload: Overload {
+                interval: Duration::from_millis(200),
+                lag: 3,
+            },
         };
         let sessions = Arc::new(Sessions::new(
             Arc::clone(&opened.log),
@@ -64,6 +69,17 @@ impl Broker {
             .handle_message(handle, carrier, true, &message)
             .expect("in memory");
         (carrier, self.sessions.outputs(handle, carrier, usize::MAX).now())
+    }
+
+    async fn publish(&self, channel: &str) {
+        let event = Event {
+            audience: Audience::Everyone,
+            channel: bayeux::ChannelName::parse(channel).unwrap(),
+            data: serde_json::value::RawValue::NULL.to_owned(),
+            id: None,
+            traits: bayeux::Traits::default(),
+        };
+        self.log.append(vec![event]).await.unwrap();
     }
 
     async fn record(&self, handle: &Handle) -> SessionRecord {
@@ -202,14 +218,7 @@ async fn events_that_a_rule_no_longer_keeps_are_given_to_nobody_and_are_no_gap()
         r#"{"channel":"/meta/subscribe","subscription":["/brief","/long"]}"#,
     );
     for channel in ["/brief", "/long"] {
-        let event = crate::event::Event {
-            audience: crate::event::Audience::Everyone,
-            channel: bayeux::ChannelName::parse(channel).unwrap(),
-            data: serde_json::value::RawValue::NULL.to_owned(),
-            id: None,
-            traits: bayeux::Traits::default(),
-        };
-        broker.log.append(vec![event]).await.unwrap();
+        broker.publish(channel).await;
     }
     // A millisecond is what separates "now" from "older than nothing".
     std::thread::sleep(Duration::from_millis(2));
@@ -231,4 +240,19 @@ async fn events_that_a_rule_no_longer_keeps_are_given_to_nobody_and_are_no_gap()
         .collect();
     assert_eq!(channels, ["/long"]);
     assert!(!told_of_gap(&outputs));
+}
+
+#[tokio::test]
+async fn connects_are_told_to_come_later_while_dispatch_lags_behind() {
+    let broker = Broker::new();
+    let handle = broker.open();
+    let says_later = |outputs: Vec<Output>| format!("{outputs:?}").contains("interval: Some(200)");
+    assert!(!says_later(broker.exchange(&handle, CONNECT).1));
+    for _ in 0..3 {
+        broker.publish("/a").await;
+    }
+    let at_once = r#"{"channel":"/meta/connect","advice":{"timeout":0}}"#;
+    assert!(says_later(broker.exchange(&handle, at_once).1));
+    broker.sessions.dispatched(Offset(3));
+    assert!(!says_later(broker.exchange(&handle, at_once).1));
 }

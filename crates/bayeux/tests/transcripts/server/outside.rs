@@ -58,6 +58,13 @@ impl Server {
                     .handle_release();
                 self.drain(id);
             }
+            ["busy", id, interval] => {
+                let interval = duration(interval)?;
+                self.sessions
+                    .get_mut(id)
+                    .ok_or("no such session")?
+                    .handle_busy(interval);
+            }
             // A client that has shaken hands, subscribed and connected: `! client s1 [ack] [ws1] /foo …`
             ["client", id, ref rest @ ..] => return self.greet(id, rest),
             // A carrier is gone; a response did not reach its client; a socket answers its oldest ping.
