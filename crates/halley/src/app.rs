@@ -20,7 +20,7 @@ use crate::ingest::Ingest;
 use crate::log::{self, LogError, Opened};
 use crate::metrics::Metrics;
 use crate::sessions::{Options, Overload, Sessions};
-use crate::transport::{self, Connection, Public};
+use crate::transport::{self, Connection, Public, Transport, TransportError};
 
 /// A running broker.
 pub struct App {
@@ -42,6 +42,9 @@ pub enum AppError {
     /// The authenticator cannot be made.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// The transports cannot be spoken.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
     /// An address cannot be listened on.
     #[error("cannot listen on {addr} ({key}): {error}")]
     Listen {
@@ -61,6 +64,7 @@ impl App {
     /// Opens the log, listens on both addresses, and serves.
     pub async fn start(config: Config) -> Result<Self, AppError> {
         let authenticator = auth::make(&config.auth)?;
+        let transports = transport::named(&config.public.transports)?;
         let opening = (config.log.url.clone(), config.storage());
         let opened = tokio::task::spawn_blocking(move || log::open(&opening.0, &opening.1)).await;
         let storage = opened.unwrap_or_else(|panic| Err(LogError::Unusable(panic.to_string().into())))?;
@@ -77,7 +81,7 @@ impl App {
                 lag: config.overload.lag,
             },
         };
-        let protocol = protocol(&config);
+        let protocol = protocol(&config, &transports);
         let sessions = Arc::new(Sessions::new(
             Arc::clone(&storage.log),
             Arc::clone(&storage.sessions),
@@ -90,6 +94,7 @@ impl App {
             sessions: Arc::clone(&sessions),
             log: Arc::clone(&storage.log),
             authenticator,
+            transports,
             browsers: Browsers::new(storage.sessions.secret()),
             metrics: Arc::clone(&metrics),
             config: Arc::clone(&config),
@@ -216,9 +221,9 @@ fn local(listener: &TcpListener, configured: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(configured)
 }
 
-fn protocol(config: &Config) -> bayeux::Settings {
+fn protocol(config: &Config, transports: &[&Transport]) -> bayeux::Settings {
     bayeux::Settings {
-        connection_types: transport::ALL
+        connection_types: transports
             .iter()
             .map(|transport| transport.connection_type)
             .collect(),

@@ -3,6 +3,7 @@
 //! `deploy/halley.toml` shows every key with its default, unit and reason; a test parses it and compares. An unknown key
 //! is an error that names it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -32,6 +33,8 @@ pub struct Config {
     pub websocket: WebSocket,
     /// What is done about too much at once.
     pub overload: Overload,
+    /// JSONP.
+    pub callback_polling: CallbackPolling,
     /// Bounds.
     pub limits: Limits,
     /// Who is asking.
@@ -50,6 +53,8 @@ pub struct Public {
     pub listen: SocketAddr,
     /// Bayeux is spoken at these paths and everywhere below them.
     pub paths: Vec<String>,
+    /// The transports that are spoken, in the order in which handshake replies name them.
+    pub transports: Vec<String>,
 }
 
 /// The listener for the voice backend and for operators. Never expose it to clients.
@@ -146,6 +151,24 @@ pub struct WebSocket {
     pub write_timeout: Span,
     /// The least time between two pings that prove what arrived.
     pub proof_interval: Span,
+    /// The subprotocol that is spoken; empty for none.
+    pub protocol: String,
+    /// Events in one frame; 0 is as many as wait.
+    pub messages_per_frame: usize,
+    /// A clientId is unknown on a socket that did not bring its handshake.
+    pub require_handshake_per_connection: bool,
+    /// The largest message; 0 is `limits.request_body`.
+    pub max_message: ByteSize,
+}
+
+/// JSONP: how a request says which function is given the replies.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CallbackPolling {
+    /// The parameter of the query that names the function.
+    pub parameter: String,
+    /// Length of the function's name.
+    pub callback_max_length: usize,
 }
 
 /// What is done about too much at once.
@@ -162,7 +185,7 @@ pub struct Overload {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// A client's request body, and a WebSocket message.
+    /// A client's request body, and a WebSocket message unless `websocket.max_message` says otherwise.
     pub request_body: ByteSize,
     /// A publisher's request body.
     pub publish_body: ByteSize,
@@ -352,6 +375,13 @@ impl Config {
         if self.public.paths.iter().any(|path| !path.starts_with('/')) {
             return wrong("public.paths", "a path begins with a slash");
         }
+        if self.public.transports.is_empty() {
+            return wrong("public.transports", "without a transport nobody could come");
+        }
+        let distinct: BTreeSet<&String> = self.public.transports.iter().collect();
+        if distinct.len() < self.public.transports.len() {
+            return wrong("public.transports", "a transport is listed twice");
+        }
         if self.session.timeout.0 > self.session.max_timeout.0 {
             return wrong("session.timeout", "longer than session.max_timeout");
         }
@@ -360,6 +390,19 @@ impl Config {
         }
         if self.websocket.ping_interval.0.is_zero() {
             return wrong("websocket.ping_interval", "longer than nothing");
+        }
+        let protocol = &self.websocket.protocol;
+        if !protocol.is_empty() && !is_token(protocol) {
+            return wrong("websocket.protocol", "a token of HTTP, such as bayeux.v1");
+        }
+        if !is_parameter(&self.callback_polling.parameter) {
+            return wrong(
+                "callback_polling.parameter",
+                "letters, digits, - and _, and not \"message\", which carries the messages",
+            );
+        }
+        if self.callback_polling.callback_max_length == 0 {
+            return wrong("callback_polling.callback_max_length", "at least 1");
         }
         if self.limits.queue_events == 0 || self.limits.messages == 0 {
             return wrong("limits", "queue_events and messages are at least 1");
@@ -517,6 +560,18 @@ fn invalid(place: &str, text: &str, mut error: toml::de::Error) -> ConfigError {
     }
 }
 
+/// A token of HTTP (RFC 9110, section 5.6.2).
+fn is_token(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(allowed)
+}
+
+/// The name of a parameter that is the same in a URL and out of it.
+fn is_parameter(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    !name.is_empty() && name.bytes().all(plain) && name != "message"
+}
+
 /// Far above what a machine can hold, and below what the accept loop can count.
 const CONNECTIONS_MAX: usize = 1_000_000_000;
 
@@ -532,6 +587,7 @@ impl Default for Public {
         Self {
             listen: ([0, 0, 0, 0], 8080).into(),
             paths: vec!["/cometd".to_owned(), "/api/v2/notifications".to_owned()],
+            transports: vec!["websocket".to_owned(), "long-polling".to_owned()],
         }
     }
 }
@@ -594,6 +650,19 @@ impl Default for WebSocket {
             pong_timeout: seconds(20),
             write_timeout: seconds(20),
             proof_interval: seconds(1),
+            protocol: String::new(),
+            messages_per_frame: 1,
+            require_handshake_per_connection: false,
+            max_message: ByteSize::b(0),
+        }
+    }
+}
+
+impl Default for CallbackPolling {
+    fn default() -> Self {
+        Self {
+            parameter: "jsonp".to_owned(),
+            callback_max_length: 64,
         }
     }
 }

@@ -244,12 +244,34 @@ fn what_is_no_length_of_time_is_refused() {
 fn settings_that_cannot_work_are_refused_with_their_name() {
     for (text, name) in [
         ("[public]\npaths = [\"cometd\"]", "public.paths"),
+        ("[public]\ntransports = []", "public.transports"),
+        (
+            "[public]\ntransports = [\"websocket\", \"websocket\"]",
+            "public.transports: a transport is listed twice",
+        ),
         ("[session]\ntimeout = \"90s\"", "session.timeout"),
         (
             "[session]\nduplicate_connect_status = 200",
             "session.duplicate_connect_status",
         ),
         ("[websocket]\nping_interval = \"0s\"", "websocket.ping_interval"),
+        ("[websocket]\nprotocol = \"a, b\"", "websocket.protocol"),
+        (
+            "[callback_polling]\nparameter = \"message\"",
+            "callback_polling.parameter",
+        ),
+        (
+            "[callback_polling]\nparameter = \"\"",
+            "callback_polling.parameter",
+        ),
+        (
+            "[callback_polling]\nparameter = \"a=b\"",
+            "callback_polling.parameter",
+        ),
+        (
+            "[callback_polling]\ncallback_max_length = 0",
+            "callback_polling.callback_max_length",
+        ),
         ("[limits]\nqueue_events = 0", "limits: queue_events"),
         ("[limits]\nconnections = 0", "limits.connections"),
         (

@@ -78,6 +78,10 @@ pub struct Requester {
     pub refused: bool,
     /// The browser cookie.
     pub browser: Option<Browser>,
+    /// Neither cookies nor headers say anything here, so a session that is opened belongs to no browser.
+    pub browserless: bool,
+    /// The session that was last opened on the same request or socket.
+    pub opened: Option<ClientId>,
 }
 
 /// What a message led to: the protocol's answer, and the writes that must be durable before it may be sent.
@@ -231,7 +235,14 @@ impl Sessions {
         self.by_id.get(client_id).map(|handle| Arc::clone(&handle))
     }
 
-    /// Credentials decide when they are shown; else the browser does. Wrong credentials are never made good by a cookie.
+    /// Whether the requester may speak for a session of this owner; no other place says so.
+    ///
+    /// * Wrong credentials open nothing, whatever cookie comes with them.
+    /// * Good ones open the sessions of their user.
+    /// * Without credentials the browser decides: the cookie of a session opens it, and no other cookie or none does.
+    /// * A session that was opened where cookies do not count (callback-polling) has no browser. Its clientId, 134 random bits,
+    ///   is all that its client has to show, and opens it for whoever knows it. No other session is opened by that alone,
+    ///   unless `trust_client_session` says so.
     fn belongs(&self, owner: &Owner, who: &Requester) -> bool {
         if who.refused {
             return false;
@@ -245,7 +256,9 @@ impl Sessions {
         ) {
             (Some(owner), Some(asking)) => owner == asking,
             (None, Some(_)) => false,
-            (Some(_) | None, None) => same_browser || self.options.trust_client_session,
+            (Some(_) | None, None) => {
+                owner.browser.is_none() || same_browser || self.options.trust_client_session
+            }
         }
     }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bayeux::codec::{self, BodyError, Decoded};
 use bayeux::{
-    Answer, Carrier, ChannelName, Failure, Message, Publish, Reply, Target, Traits, deny_handshake,
+    Answer, Carrier, CarrierKind, ChannelName, Failure, Message, Publish, Reply, Target, Traits,
+    deny_handshake,
 };
 use futures::future::BoxFuture;
 use serde_json::value::RawValue;
@@ -55,15 +56,16 @@ struct Exchange<'a> {
     writes: Vec<BoxFuture<'static, Result<(), LogError>>>,
 }
 
-/// Handles one body. Errors of the body are the client's; a [`LogError`] inside `Ok` is ours.
+/// Handles what came at once, mostly in one body. Errors of a body are the client's; a [`LogError`] inside `Ok` is ours.
 pub(super) async fn exchange(
     public: &Arc<Public>,
     who: &mut Requester,
     carrier: Carrier,
     bound: Option<&Arc<Handle>>,
-    body: &[u8],
+    bodies: &[impl AsRef<[u8]>],
 ) -> Result<Result<Exchanged, LogError>, BodyError> {
-    let messages = codec::decode(body, &public.sessions.settings().limits)?;
+    let limits = &public.sessions.settings().limits;
+    let messages = codec::decode_all(bodies.iter().map(AsRef::as_ref), limits)?;
     let exchanged = Exchanged {
         replies: Vec::with_capacity(messages.len()),
         session: None,
@@ -115,7 +117,7 @@ impl Exchange<'_> {
                 return self.reply(Box::new(deny_handshake(message)));
             }
         };
-        if self.who.browser.is_none() {
+        if self.who.browser.is_none() && !self.who.browserless {
             self.who.browser = Some(self.public.browsers.issue());
         }
         let (handle, handled) =
@@ -124,6 +126,7 @@ impl Exchange<'_> {
                 .open(&principal, self.who.browser.clone(), self.carrier, message);
         self.count_handshake("ok");
         debug!(client = ?handle.client_id(), "handshake");
+        self.who.opened = Some(handle.client_id().clone());
         self.attach(Arc::clone(&handle));
         self.exchanged.shook_hands = true;
         self.take(&handle, handled, message);
@@ -194,6 +197,9 @@ impl Exchange<'_> {
         let Some(client_id) = message.client_id.as_deref() else {
             return Ok(None);
         };
+        if self.must_shake_hands_here(client_id) {
+            return Ok(None);
+        }
         let current = self.exchanged.session.as_ref().or(self.bound);
         if let Some(handle) = current.filter(|handle| handle.client_id().as_str() == client_id)
             && self.public.sessions.is_here(handle)
@@ -212,6 +218,14 @@ impl Exchange<'_> {
         let spoke_before = current.is_some_and(|handle| handle.client_id().as_str() == client_id);
         self.learn_token(message).await;
         self.public.sessions.find(client_id, self.who, spoke_before).await
+    }
+
+    /// Where each socket needs a handshake of its own, a session of another carrier is unknown to it.
+    fn must_shake_hands_here(&self, client_id: &str) -> bool {
+        let opened = self.who.opened.as_ref();
+        self.carrier.kind == CarrierKind::Socket
+            && self.public.config.websocket.require_handshake_per_connection
+            && opened.is_none_or(|opened| opened.as_str() != client_id)
     }
 
     /// A client that can set no headers shows its token in the message: `"ext":{"token":"…"}`.

@@ -1,10 +1,12 @@
 //! The public listener: which transport a request is for.
 //!
 //! A transport is a file beside this one and a line in [`ALL`]. What they share (messages in, replies out) is in
-//! `exchange.rs`.
+//! `exchange.rs`; what those share that poll, in `polling.rs`.
 
+mod callback_polling;
 mod exchange;
 mod long_polling;
+mod polling;
 mod websocket;
 
 use std::net::SocketAddr;
@@ -14,8 +16,9 @@ use std::time::Duration;
 use bayeux::Carrier;
 use futures::future::BoxFuture;
 use hyper::body::Incoming;
-use hyper::{Request, StatusCode, header};
+use hyper::{Method, Request, StatusCode, header};
 use parking_lot::Mutex;
+use thiserror::Error;
 
 use crate::auth::{Authenticator, Browsers, Credentials, Verdict};
 use crate::config::Config;
@@ -28,14 +31,44 @@ use crate::sessions::{Handle, Requester, Sessions};
 pub struct Transport {
     /// Its name in `supportedConnectionTypes` and in metrics.
     pub connection_type: &'static str,
+    /// The method of its requests, for `Allow`; an upgrade is none.
+    pub method: Option<Method>,
     /// Whether this request is for it.
     pub accepts: fn(&Request<Incoming>) -> bool,
     /// Answers the request.
     pub answer: fn(Arc<Public>, Connection, Request<Incoming>) -> BoxFuture<'static, Reply>,
 }
 
-/// Every transport, in the order in which the handshake names them and requests meet them.
-pub const ALL: &[Transport] = &[websocket::TRANSPORT, long_polling::TRANSPORT];
+/// Every transport, in the order in which requests meet them.
+pub const ALL: &[Transport] = &[
+    websocket::TRANSPORT,
+    long_polling::TRANSPORT,
+    callback_polling::TRANSPORT,
+];
+
+/// Why transports cannot be spoken.
+#[derive(Debug, Error)]
+pub enum TransportError {
+    /// There is no such transport.
+    #[error("public.transports: {0:?} is unknown, a transport is one of {1}")]
+    Unknown(String, String),
+}
+
+/// The transports with these names, in this order.
+pub fn named(names: &[String]) -> Result<Vec<&'static Transport>, TransportError> {
+    let find = |name: &String| {
+        let known = ALL.iter().find(|transport| transport.connection_type == *name);
+        known.ok_or_else(|| TransportError::Unknown(name.clone(), connection_types(ALL).join(", ")))
+    };
+    names.iter().map(find).collect()
+}
+
+fn connection_types<'a>(transports: impl IntoIterator<Item = &'a Transport>) -> Vec<&'static str> {
+    transports
+        .into_iter()
+        .map(|transport| transport.connection_type)
+        .collect()
+}
 
 /// What the public listener knows.
 pub struct Public {
@@ -45,6 +78,8 @@ pub struct Public {
     pub log: Arc<dyn EventLog>,
     /// Says who is asking.
     pub authenticator: Arc<dyn Authenticator>,
+    /// The transports that are spoken here.
+    pub transports: Vec<&'static Transport>,
     /// Issues and recognises browser cookies.
     pub browsers: Browsers,
     /// Counts.
@@ -94,18 +129,9 @@ impl Service for Connection {
         if !public.serves(request.uri().path()) {
             return http::text(StatusCode::NOT_FOUND, public.directions());
         }
-        match ALL.iter().find(|transport| (transport.accepts)(&request)) {
+        match public.transport_of(&request) {
             Some(transport) => (transport.answer)(public, self, request).await,
-            None => {
-                let mut response = http::text(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "Bayeux is spoken by POST or WebSocket\n",
-                );
-                response
-                    .headers_mut()
-                    .insert(header::ALLOW, header::HeaderValue::from_static("POST"));
-                response
-            }
+            None => public.not_allowed(),
         }
     }
 
@@ -125,6 +151,28 @@ impl Public {
             path.strip_prefix(base)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
+    }
+
+    fn transport_of(&self, request: &Request<Incoming>) -> Option<&'static Transport> {
+        ALL.iter()
+            .filter(|transport| self.speaks(transport))
+            .find(|transport| (transport.accepts)(request))
+    }
+
+    fn speaks(&self, transport: &Transport) -> bool {
+        (self.transports.iter()).any(|spoken| spoken.connection_type == transport.connection_type)
+    }
+
+    fn not_allowed(&self) -> Reply {
+        let transports = connection_types(self.transports.iter().copied()).join(" or ");
+        let text = format!("Bayeux is spoken here over {transports}\n");
+        let mut response = http::text(StatusCode::METHOD_NOT_ALLOWED, text);
+        let methods = self.transports.iter().filter_map(|spoken| spoken.method.as_ref());
+        let methods: Vec<&str> = methods.map(Method::as_str).collect();
+        if let Ok(methods) = methods.join(", ").parse() {
+            response.headers_mut().insert(header::ALLOW, methods);
+        }
+        response
     }
 
     fn directions(&self) -> String {
@@ -158,8 +206,26 @@ impl Public {
         who
     }
 
+    /// Who sends a request that a browser may have made for any page: what its headers say is not what the page knows.
+    async fn requester_without_headers(&self) -> Requester {
+        let mut who = Requester {
+            browserless: true,
+            ..Requester::default()
+        };
+        who.learn(self.authenticator.judge(&Credentials::default()).await);
+        who
+    }
+
     fn body_timeout(&self) -> Duration {
         self.config.limits.body_timeout.0
+    }
+
+    /// The largest WebSocket message.
+    fn message_limit(&self) -> usize {
+        match crate::config::bytes(self.config.websocket.max_message) {
+            0 => self.body_limit(),
+            limit => limit,
+        }
     }
 
     fn body_limit(&self) -> usize {
