@@ -85,7 +85,7 @@ impl App {
             sessions: Arc::clone(&sessions),
             log: Arc::clone(&storage.log),
             authenticator,
-            browsers: Browsers::new(storage.sessions.secret()),
+            browsers: Browsers::new(storage.sessions.secret(), &config.browser_cookie),
             metrics: Arc::clone(&metrics),
             config: Arc::clone(&config),
             shutdown: shutdown.clone(),

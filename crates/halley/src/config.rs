@@ -32,6 +32,8 @@ pub struct Config {
     pub limits: Limits,
     /// Who is asking.
     pub auth: Auth,
+    /// Which browser is asking.
+    pub browser_cookie: BrowserCookie,
     /// Who may publish where.
     pub channels: Channels,
     /// What Halley says about itself.
@@ -167,6 +169,42 @@ pub struct User {
     pub token: String,
 }
 
+/// The cookie that says which browser a session belongs to.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BrowserCookie {
+    /// Its name.
+    pub name: String,
+    /// The domain that gets it; empty for the host alone.
+    pub domain: String,
+    /// The path below which it is sent.
+    pub path: String,
+    /// How long the browser keeps it; nothing for as long as it is open.
+    pub max_age: Span,
+    /// Only over HTTPS.
+    pub secure: bool,
+    /// Not for scripts.
+    pub http_only: bool,
+    /// Which sites' pages it is sent from.
+    pub same_site: SameSite,
+    /// A jar of its own for each top-level site.
+    pub partitioned: bool,
+}
+
+/// Which sites' pages a cookie is sent from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SameSite {
+    /// As the browser sees fit.
+    Unset,
+    /// Any.
+    None,
+    /// Its own, and links to it.
+    Lax,
+    /// Its own.
+    Strict,
+}
+
 /// Who may publish where.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -283,6 +321,9 @@ impl Config {
                 "an HTTP status from 400 to 599",
             );
         }
+        if let Err((key, reason)) = self.browser_cookie.check() {
+            return wrong(&format!("browser_cookie.{key}"), reason);
+        }
         Ok(())
     }
 
@@ -319,6 +360,71 @@ impl Config {
             min_free_bytes: self.log.min_free.as_u64(),
         }
     }
+}
+
+impl BrowserCookie {
+    /// Nothing may break out of the header, and nothing may make browsers throw the cookie away.
+    fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        let Self {
+            name, domain, path, ..
+        } = self;
+        if name.is_empty() || !name.bytes().all(is_token) {
+            return Err((
+                "name",
+                "letters, digits and !#$%&'*+-.^_`|~, as in a header's name",
+            ));
+        }
+        let is_host = |text: &str| {
+            text.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        if !domain.is_empty() && !domain.split('.').all(|label| !label.is_empty() && is_host(label)) {
+            return Err((
+                "domain",
+                "a host name such as example.com, without scheme, port or leading dot",
+            ));
+        }
+        if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';') {
+            return Err(("path", "begins with a slash, and has no space and no semicolon"));
+        }
+        if self.max_age.0.subsec_nanos() != 0 {
+            return Err(("max_age", "a browser counts whole seconds"));
+        }
+        if !self.secure && self.same_site == SameSite::None {
+            return Err((
+                "same_site",
+                "browsers refuse \"none\" from a cookie that is not secure: set browser_cookie.secure",
+            ));
+        }
+        if !self.secure && self.partitioned {
+            return Err((
+                "partitioned",
+                "browsers refuse it from a cookie that is not secure: set browser_cookie.secure",
+            ));
+        }
+        let prefix = |prefix: &str| {
+            name.get(..prefix.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        };
+        if prefix("__Secure-") && !self.secure {
+            return Err((
+                "name",
+                "browsers refuse __Secure- from a cookie that is not secure",
+            ));
+        }
+        if prefix("__Host-") && !(self.secure && domain.is_empty() && path == "/") {
+            return Err((
+                "name",
+                "browsers refuse __Host- from a cookie that is not secure, or has a domain or another path than /",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What the names of headers and cookies are made of (RFC 9110, 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// A size as a length in memory.
@@ -465,6 +571,21 @@ impl Default for Auth {
         Self {
             kind: "anonymous".to_owned(),
             users: Vec::new(),
+        }
+    }
+}
+
+impl Default for BrowserCookie {
+    fn default() -> Self {
+        Self {
+            name: "BAYEUX_BROWSER".to_owned(),
+            domain: String::new(),
+            path: "/".to_owned(),
+            max_age: seconds(0),
+            secure: false,
+            http_only: true,
+            same_site: SameSite::Unset,
+            partitioned: false,
         }
     }
 }

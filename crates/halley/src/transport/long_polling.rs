@@ -11,7 +11,6 @@ use serde_json::json;
 
 use super::exchange::{Exchanged, Place, exchange};
 use super::{Connection, Public, Transport};
-use crate::auth::BROWSER_COOKIE;
 use crate::http::{self, Reply};
 use crate::metrics;
 use crate::sessions::Handle;
@@ -56,10 +55,10 @@ async fn answer(public: Arc<Public>, connection: Connection, request: Request<In
     };
     let cookie = who.browser.filter(|_| exchanged.shook_hands && !knew_browser);
     let mut response = respond(&public, &connection, carrier, exchanged).await;
-    if let Some(browser) = cookie
-        && let Ok(value) = format!("{BROWSER_COOKIE}={browser}; Path=/; HttpOnly").parse()
-    {
-        response.headers_mut().insert(header::SET_COOKIE, value);
+    if let Some(browser) = cookie {
+        response
+            .headers_mut()
+            .insert(header::SET_COOKIE, public.browsers.set_cookie(&browser));
     }
     response
 }

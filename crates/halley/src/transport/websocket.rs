@@ -25,7 +25,6 @@ use tracing::debug;
 
 use super::exchange::{Exchanged, Place, exchange};
 use super::{Attached, Public, Transport};
-use crate::auth::BROWSER_COOKIE;
 use crate::http::{self, Reply};
 use crate::metrics;
 use crate::sessions::Requester;
@@ -77,18 +76,22 @@ async fn answer(public: Arc<Public>, mut request: Request<Incoming>) -> Reply {
     };
     let accept = derive_accept_key(key.as_bytes());
     let mut who = public.requester(&request).await;
-    let cookie = who.browser.is_none().then(|| public.browsers.issue());
-    who.browser = who.browser.or_else(|| cookie.clone());
+    let mut cookie = None;
+    if who.browser.is_none() {
+        let browser = public.browsers.issue();
+        cookie = Some(public.browsers.set_cookie(&browser));
+        who.browser = Some(browser);
+    }
     let place = request.extensions_mut().remove::<http::Place>();
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         run(public, who, upgrade).await;
         drop(place);
     });
-    switch_protocols(&accept, cookie.as_deref())
+    switch_protocols(&accept, cookie)
 }
 
-fn switch_protocols(accept: &str, browser: Option<&str>) -> Reply {
+fn switch_protocols(accept: &str, cookie: Option<HeaderValue>) -> Reply {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -97,11 +100,7 @@ fn switch_protocols(accept: &str, browser: Option<&str>) -> Reply {
     if let Ok(accept) = HeaderValue::from_str(accept) {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     }
-    if let Some(cookie) = browser.and_then(|browser| {
-        format!("{BROWSER_COOKIE}={browser}; Path=/; HttpOnly")
-            .parse()
-            .ok()
-    }) {
+    if let Some(cookie) = cookie {
         headers.insert(header::SET_COOKIE, cookie);
     }
     response
