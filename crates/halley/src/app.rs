@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use crate::api::{Api, ApiService};
 use crate::auth::{self, AuthError, Browsers};
 use crate::config::Config;
+use crate::cors::Cors;
 use crate::dispatch;
 use crate::http::{self, Bounds, Shutdown};
 use crate::ingest::Ingest;
@@ -86,6 +87,7 @@ impl App {
             log: Arc::clone(&storage.log),
             authenticator,
             browsers: Browsers::new(storage.sessions.secret(), &config.browser_cookie),
+            cors: Cors::new(&config.cors),
             metrics: Arc::clone(&metrics),
             config: Arc::clone(&config),
             shutdown: shutdown.clone(),

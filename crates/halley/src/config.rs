@@ -14,6 +14,8 @@ use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
+use crate::origin::Origin;
+
 /// The whole configuration.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -34,6 +36,8 @@ pub struct Config {
     pub auth: Auth,
     /// Which browser is asking.
     pub browser_cookie: BrowserCookie,
+    /// Whose pages may ask.
+    pub cors: Cors,
     /// Who may publish where.
     pub channels: Channels,
     /// What Halley says about itself.
@@ -191,6 +195,22 @@ pub struct BrowserCookie {
     pub partitioned: bool,
 }
 
+/// Whose pages may speak with the broker.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cors {
+    /// Beside pages of the broker's own origin, those of these.
+    pub allowed_origins: Vec<Origin>,
+    /// Headers that such pages may set; `*` for whichever they ask for.
+    pub allowed_headers: Vec<String>,
+    /// Headers of replies that they may read, beside the harmless ones.
+    pub exposed_headers: Vec<String>,
+    /// How long a browser remembers what it was allowed.
+    pub max_age: Span,
+    /// They come with cookies and credentials.
+    pub allow_credentials: bool,
+}
+
 /// Which sites' pages a cookie is sent from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -323,6 +343,15 @@ impl Config {
         }
         if let Err((key, reason)) = self.browser_cookie.check() {
             return wrong(&format!("browser_cookie.{key}"), reason);
+        }
+        let is_header = |name: &String| !name.is_empty() && name.bytes().all(is_token);
+        for (key, names) in [
+            ("cors.allowed_headers", &self.cors.allowed_headers),
+            ("cors.exposed_headers", &self.cors.exposed_headers),
+        ] {
+            if !names.iter().all(is_header) {
+                return wrong(key, "names of headers, such as [\"x-api-key\"]");
+            }
         }
         Ok(())
     }
@@ -586,6 +615,18 @@ impl Default for BrowserCookie {
             http_only: true,
             same_site: SameSite::Unset,
             partitioned: false,
+        }
+    }
+}
+
+impl Default for Cors {
+    fn default() -> Self {
+        Self {
+            allowed_origins: Vec::new(),
+            allowed_headers: vec!["*".to_owned()],
+            exposed_headers: Vec::new(),
+            max_age: seconds(1800),
+            allow_credentials: true,
         }
     }
 }

@@ -295,6 +295,30 @@ fn a_cookie_that_browsers_would_refuse_or_misread_is_refused_with_the_reason() {
 }
 
 #[test]
+fn origins_and_headers_that_could_never_match_are_refused() {
+    for (text, words) in [
+        ("allowed_origins = [\"*\"]", "\"*\" is no origin"),
+        ("allowed_origins = [\"https://*.example.com\"]", "is no origin"),
+        ("allowed_origins = [\"https://example.com/\"]", "is no origin"),
+        ("allowed_origins = [\"example.com\"]", "is no origin"),
+        ("allowed_origins = [\"null\"]", "is no origin"),
+        (
+            "allowed_headers = [\"x-a, x-b\"]",
+            "cors.allowed_headers: names of headers",
+        ),
+        (
+            "exposed_headers = [\"x-a\\r\\n\"]",
+            "cors.exposed_headers: names of headers",
+        ),
+    ] {
+        let complaint = complaint(&format!("[cors]\n{text}\n"), &[]);
+        expect_all(&complaint, &[words]);
+    }
+    let listed = set("HALLEY_CORS__ALLOWED_ORIGINS", r#"["https://Example.com:443"]"#);
+    assert_eq!(listed.cors.allowed_origins[0].to_string(), "https://example.com");
+}
+
+#[test]
 fn a_cookie_for_pages_of_other_sites_can_be_configured() {
     let text =
         "[browser_cookie]\nname = \"__Host-B\"\nsecure = true\nsame_site = \"none\"\npartitioned = true\n";

@@ -14,14 +14,15 @@ use std::time::Duration;
 use bayeux::Carrier;
 use futures::future::BoxFuture;
 use hyper::body::Incoming;
-use hyper::{Request, StatusCode, header};
+use hyper::{Method, Request, StatusCode, header};
 use parking_lot::Mutex;
 
 use crate::auth::{Authenticator, Browsers, Credentials, Verdict};
 use crate::config::Config;
+use crate::cors::{Cors, Source};
 use crate::http::{self, Reply, Service, Shutdown};
 use crate::log::EventLog;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Outcome};
 use crate::sessions::{Handle, Requester, Sessions};
 
 /// One way for clients to come.
@@ -47,6 +48,8 @@ pub struct Public {
     pub authenticator: Arc<dyn Authenticator>,
     /// Issues and recognises browser cookies.
     pub browsers: Browsers,
+    /// Whose pages may ask.
+    pub cors: Cors,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Paths and bounds.
@@ -86,13 +89,15 @@ impl Connection {
     }
 }
 
-impl Service for Connection {
-    async fn answer(self, request: Request<Incoming>) -> Reply {
-        // Another request on this connection: the response before it was written.
-        *self.last_reply.lock() = None;
+impl Connection {
+    /// Finds the transport for a request that may be asked.
+    async fn route(self, request: Request<Incoming>) -> Reply {
         let public = Arc::clone(&self.public);
         if !public.serves(request.uri().path()) {
             return http::text(StatusCode::NOT_FOUND, public.directions());
+        }
+        if request.method() == Method::OPTIONS {
+            return public.cors.preflight(&request);
         }
         match ALL.iter().find(|transport| (transport.accepts)(&request)) {
             Some(transport) => (transport.answer)(public, self, request).await,
@@ -105,6 +110,27 @@ impl Service for Connection {
                     .headers_mut()
                     .insert(header::ALLOW, header::HeaderValue::from_static("POST"));
                 response
+            }
+        }
+    }
+}
+
+impl Service for Connection {
+    async fn answer(self, request: Request<Incoming>) -> Reply {
+        // Another request on this connection: the response before it was written.
+        *self.last_reply.lock() = None;
+        let public = Arc::clone(&self.public);
+        match public.cors.source(&request) {
+            Source::Own => self.route(request).await,
+            Source::Listed(origin) => {
+                let mut reply = self.route(request).await;
+                public.cors.share(origin, &mut reply);
+                reply
+            }
+            Source::Foreign => {
+                let result = "origin_refused";
+                public.metrics.refusals.get_or_create(&Outcome { result }).inc();
+                public.cors.refuse(&request)
             }
         }
     }

@@ -1,0 +1,7 @@
+//! The edge of the public listener, as browsers meet it: cookies, pages of other origins.
+//!
+//! In process, over real sockets, with a log in memory, spoken to by hyper's own client.
+
+mod cookie;
+mod cors;
+mod it;
