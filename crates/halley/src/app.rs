@@ -126,7 +126,7 @@ impl App {
         let listeners = [
             tokio::spawn(http::listen(
                 public_listener,
-                bounds(&config),
+                public_bounds(&config),
                 shutdown.clone(),
                 move |peer| Connection::new(&for_public, peer),
             )),
@@ -222,6 +222,32 @@ fn protocol(config: &Config) -> bayeux::Settings {
     }
 }
 
+/// Only clients have reason to share a connection among many requests that wait.
+fn public_bounds(config: &Config) -> Bounds {
+    Bounds {
+        http2: config.http2.enabled.then(|| http2(&config.http2)),
+        ..bounds(config)
+    }
+}
+
+fn http2(config: &crate::config::Http2) -> http::Http2 {
+    let size = |size| u32::try_from(crate::config::bytes(size)).unwrap_or(u32::MAX);
+    http::Http2 {
+        streams: config.max_concurrent_streams,
+        header_list: size(config.header_list),
+        header_table: size(config.header_table),
+        frame: size(config.frame),
+        stream_window: size(config.stream_window),
+        connection_window: size(config.connection_window),
+        send_buffer: crate::config::bytes(config.send_buffer),
+        resets: config.resets,
+        errors: config.errors,
+        ping_interval: config.ping_interval.0,
+        ping_timeout: config.ping_timeout.0,
+        write_timeout: config.write_timeout.0,
+    }
+}
+
 fn bounds(config: &Config) -> Bounds {
     Bounds {
         header_timeout: config.limits.header_timeout.0,
@@ -229,6 +255,7 @@ fn bounds(config: &Config) -> Bounds {
         header_bytes: crate::config::bytes(config.limits.header_bytes),
         body_timeout: config.limits.body_timeout.0,
         connections: config.limits.connections,
+        http2: None,
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Config {
     pub session: Session,
     /// WebSockets.
     pub websocket: WebSocket,
+    /// HTTP/2.
+    pub http2: Http2,
     /// Bounds.
     pub limits: Limits,
     /// Who is asking.
@@ -110,6 +112,38 @@ pub struct WebSocket {
     pub write_timeout: Span,
     /// The least time between two pings that prove what arrived.
     pub proof_interval: Span,
+}
+
+/// HTTP/2, for clients, and bounds of one connection.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http2 {
+    /// Whether it is spoken.
+    pub enabled: bool,
+    /// Requests at once, held connects among them.
+    pub max_concurrent_streams: u32,
+    /// Headers of a request, decoded.
+    pub header_list: ByteSize,
+    /// What is remembered of headers, to compress the next ones.
+    pub header_table: ByteSize,
+    /// A frame.
+    pub frame: ByteSize,
+    /// Bytes of one request's body that may be on their way.
+    pub stream_window: ByteSize,
+    /// Bytes of all bodies together.
+    pub connection_window: ByteSize,
+    /// Bytes of a response that are taken before the peer has room for them.
+    pub send_buffer: ByteSize,
+    /// Requests that a client takes back before they were looked at.
+    pub resets: usize,
+    /// Requests that break the protocol.
+    pub errors: usize,
+    /// Silence after which a ping asks whether the peer is there.
+    pub ping_interval: Span,
+    /// How long its answer may take.
+    pub ping_timeout: Span,
+    /// How long a response may wait for the peer to take some of it.
+    pub write_timeout: Span,
 }
 
 /// Bounds on what a client or publisher can cost.
@@ -341,6 +375,9 @@ impl Config {
                 "an HTTP status from 400 to 599",
             );
         }
+        if let Err((key, reason)) = self.http2.check() {
+            return wrong(&format!("http2.{key}"), reason);
+        }
         if let Err((key, reason)) = self.browser_cookie.check() {
             return wrong(&format!("browser_cookie.{key}"), reason);
         }
@@ -388,6 +425,71 @@ impl Config {
             dedup_window: self.log.dedup_window.0,
             min_free_bytes: self.log.min_free.as_u64(),
         }
+    }
+}
+
+impl Http2 {
+    /// What RFC 9113 allows, and what leaves room to work.
+    fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        let within = |size: ByteSize, least: u64, most: u64| (least..=most).contains(&size.as_u64());
+        let most = u64::from(u32::MAX >> 1);
+        for (key, is_good, reason) in [
+            (
+                "max_concurrent_streams",
+                self.max_concurrent_streams > 0,
+                "at least 1",
+            ),
+            (
+                "header_list",
+                within(self.header_list, 1 << 10, most),
+                "from 1 KiB to 2 GiB",
+            ),
+            (
+                "header_table",
+                within(self.header_table, 0, most),
+                "at most 2 GiB",
+            ),
+            (
+                "frame",
+                within(self.frame, 1 << 14, (1 << 24) - 1),
+                "from 16 KiB to less than 16 MiB",
+            ),
+            (
+                "stream_window",
+                within(self.stream_window, 1 << 10, most),
+                "from 1 KiB to less than 2 GiB",
+            ),
+            (
+                "connection_window",
+                within(self.connection_window, 1 << 16, most),
+                "from 64 KiB to less than 2 GiB",
+            ),
+            (
+                "send_buffer",
+                within(self.send_buffer, 1 << 10, most),
+                "from 1 KiB to 2 GiB",
+            ),
+            (
+                "ping_interval",
+                !self.ping_interval.0.is_zero(),
+                "longer than nothing",
+            ),
+            (
+                "ping_timeout",
+                !self.ping_timeout.0.is_zero(),
+                "longer than nothing",
+            ),
+            (
+                "write_timeout",
+                !self.write_timeout.0.is_zero(),
+                "longer than nothing",
+            ),
+        ] {
+            if !is_good {
+                return Err((key, reason));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -567,6 +669,26 @@ impl Default for WebSocket {
             pong_timeout: seconds(20),
             write_timeout: seconds(20),
             proof_interval: seconds(1),
+        }
+    }
+}
+
+impl Default for Http2 {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            max_concurrent_streams: 128,
+            header_list: ByteSize::kib(16),
+            header_table: ByteSize::kib(4),
+            frame: ByteSize::kib(16),
+            stream_window: ByteSize::kib(64),
+            connection_window: ByteSize::kib(256),
+            send_buffer: ByteSize::kib(64),
+            resets: 20,
+            errors: 1000,
+            ping_interval: seconds(25),
+            ping_timeout: seconds(20),
+            write_timeout: seconds(20),
         }
     }
 }

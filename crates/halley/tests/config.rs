@@ -249,6 +249,18 @@ fn settings_that_cannot_work_are_refused_with_their_name() {
             "session.duplicate_connect_status",
         ),
         ("[websocket]\nping_interval = \"0s\"", "websocket.ping_interval"),
+        (
+            "[http2]\nmax_concurrent_streams = 0",
+            "http2.max_concurrent_streams",
+        ),
+        ("[http2]\nframe = \"1 KiB\"", "http2.frame"),
+        ("[http2]\nframe = \"16 MiB\"", "http2.frame"),
+        ("[http2]\nstream_window = \"2 GiB\"", "http2.stream_window"),
+        (
+            "[http2]\nconnection_window = \"1 KiB\"",
+            "http2.connection_window",
+        ),
+        ("[http2]\nping_interval = \"0s\"", "http2.ping_interval"),
         ("[limits]\nqueue_events = 0", "limits: queue_events"),
         ("[limits]\nconnections = 0", "limits.connections"),
         (

@@ -71,6 +71,7 @@ async fn respond(
 ) -> Reply {
     let mut events = Vec::new();
     let mut replies = Vec::with_capacity(exchanged.replies.len());
+    let mut answered = None;
     // Held until the end: the session hears of it when this future is dropped.
     let _attached = exchanged.attached;
     let last_connect = exchanged
@@ -84,7 +85,7 @@ async fn respond(
             Place::Connect(_) if Some(number) != last_connect => {}
             Place::Connect(handle) => match hold(public, &handle, carrier, &mut events).await {
                 Ok(reply) => {
-                    connection.replies_for(&handle, carrier);
+                    answered = Some(handle);
                     replies.push(reply);
                 }
                 Err(NoReply::Superseded) => return superseded(public),
@@ -102,7 +103,11 @@ async fn respond(
     let mut body = Body::default();
     events.iter().for_each(|event| body.event(event));
     replies.iter().for_each(|reply| body.reply(reply));
-    http::json(StatusCode::OK, body.finish())
+    let mut response = http::json(StatusCode::OK, body.finish());
+    if let Some(handle) = answered {
+        connection.replies_for(&handle, carrier, &mut response);
+    }
+    response
 }
 
 /// Waits for the reply to a connect, and for the events that leave with it. When the client goes away meanwhile, hyper drops

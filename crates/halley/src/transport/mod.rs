@@ -14,7 +14,7 @@ use std::time::Duration;
 use bayeux::Carrier;
 use futures::future::BoxFuture;
 use hyper::body::Incoming;
-use hyper::{Method, Request, StatusCode, header};
+use hyper::{Method, Request, StatusCode, Version, header};
 use parking_lot::Mutex;
 
 use crate::auth::{Authenticator, Browsers, Credentials, Verdict};
@@ -58,14 +58,16 @@ pub struct Public {
     pub shutdown: Shutdown,
 }
 
-/// One connection of a client: remembers which session the last response was for, in case it did not arrive.
+/// One connection of a client: remembers whose connects were answered on it, in case that did not arrive.
 #[derive(Clone)]
 pub struct Connection {
     public: Arc<Public>,
-    last_reply: Arc<Mutex<Option<LastReply>>>,
+    last_replies: Arc<Mutex<Vec<LastReply>>>,
+    /// HTTP/2: a request says nothing of the response to another.
+    is_shared: bool,
 }
 
-/// Whose connect was answered last, and on which carrier.
+/// The last answer to a connect of one session, and on which carrier.
 struct LastReply {
     handle: Arc<Handle>,
     carrier: Carrier,
@@ -76,16 +78,31 @@ impl Connection {
     pub fn new(public: &Arc<Public>, _peer: SocketAddr) -> Self {
         Self {
             public: Arc::clone(public),
-            last_reply: Arc::default(),
+            last_replies: Arc::default(),
+            is_shared: false,
         }
     }
 
     /// The response that is about to leave carries a connect reply of this session.
-    fn replies_for(&self, handle: &Arc<Handle>, carrier: Carrier) {
-        *self.last_reply.lock() = Some(LastReply {
+    fn replies_for(&self, handle: &Arc<Handle>, carrier: Carrier, response: &mut Reply) {
+        let last = LastReply {
             handle: Arc::clone(handle),
             carrier,
-        });
+        };
+        if self.is_shared {
+            let (public, handle) = (Arc::clone(&self.public), Arc::clone(handle));
+            let tell = move || public.sessions.handle_reply_lost(&handle, carrier);
+            response.extensions_mut().insert(http::IfLost(Arc::new(tell)));
+        }
+        let mut replies = self.last_replies.lock();
+        replies.retain(|old| !Arc::ptr_eq(&old.handle, handle));
+        if replies.len() == replies.capacity() {
+            replies.retain(|old| self.public.sessions.may_be_lost(&old.handle, old.carrier));
+            // Over HTTP/1.1 there is never more than one.
+            let more = replies.len().max(1);
+            replies.reserve_exact(more);
+        }
+        replies.push(last);
     }
 }
 
@@ -116,9 +133,12 @@ impl Connection {
 }
 
 impl Service for Connection {
-    async fn answer(self, request: Request<Incoming>) -> Reply {
-        // Another request on this connection: the response before it was written.
-        *self.last_reply.lock() = None;
+    async fn answer(mut self, request: Request<Incoming>) -> Reply {
+        self.is_shared = request.version() == Version::HTTP_2;
+        if !self.is_shared {
+            // Another request on this connection: the response before it was written.
+            self.last_replies.lock().clear();
+        }
         let public = Arc::clone(&self.public);
         match public.cors.source(&request) {
             Source::Own => self.route(request).await,
@@ -136,8 +156,8 @@ impl Service for Connection {
     }
 
     fn ended(&self, clean: bool) {
-        let last = self.last_reply.lock().take();
-        if let (false, Some(last)) = (clean, last) {
+        let replies = std::mem::take(&mut *self.last_replies.lock());
+        for last in replies.iter().filter(|_| !clean) {
             self.public.sessions.handle_reply_lost(&last.handle, last.carrier);
         }
     }
