@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use crate::api::{Api, ApiService};
 use crate::auth::{self, AuthError, Browsers};
 use crate::config::Config;
+use crate::cors::Cors;
 use crate::dispatch;
 use crate::http::{self, Bounds, Shutdown};
 use crate::ingest::Ingest;
@@ -95,7 +96,8 @@ impl App {
             log: Arc::clone(&storage.log),
             authenticator,
             transports,
-            browsers: Browsers::new(storage.sessions.secret()),
+            browsers: Browsers::new(storage.sessions.secret(), &config.browser_cookie),
+            cors: Cors::new(&config.cors),
             metrics: Arc::clone(&metrics),
             config: Arc::clone(&config),
             shutdown: shutdown.clone(),
@@ -135,7 +137,7 @@ impl App {
         let listeners = [
             tokio::spawn(http::listen(
                 public_listener,
-                bounds(&config),
+                public_bounds(&config),
                 shutdown.clone(),
                 move |peer| Connection::new(&for_public, peer),
             )),
@@ -231,6 +233,32 @@ fn protocol(config: &Config, transports: &[&Transport]) -> bayeux::Settings {
     }
 }
 
+/// Only clients have reason to share a connection among many requests that wait.
+fn public_bounds(config: &Config) -> Bounds {
+    Bounds {
+        http2: config.http2.enabled.then(|| http2(&config.http2)),
+        ..bounds(config)
+    }
+}
+
+fn http2(config: &crate::config::Http2) -> http::Http2 {
+    let size = |size| u32::try_from(crate::config::bytes(size)).unwrap_or(u32::MAX);
+    http::Http2 {
+        streams: config.max_concurrent_streams,
+        header_list: size(config.header_list),
+        header_table: size(config.header_table),
+        frame: size(config.frame),
+        stream_window: size(config.stream_window),
+        connection_window: size(config.connection_window),
+        send_buffer: crate::config::bytes(config.send_buffer),
+        resets: config.resets,
+        errors: config.errors,
+        ping_interval: config.ping_interval.0,
+        ping_timeout: config.ping_timeout.0,
+        write_timeout: config.write_timeout.0,
+    }
+}
+
 fn bounds(config: &Config) -> Bounds {
     Bounds {
         header_timeout: config.limits.header_timeout.0,
@@ -238,6 +266,7 @@ fn bounds(config: &Config) -> Bounds {
         header_bytes: crate::config::bytes(config.limits.header_bytes),
         body_timeout: config.limits.body_timeout.0,
         connections: config.limits.connections,
+        http2: None,
     }
 }
 

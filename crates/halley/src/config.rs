@@ -15,6 +15,8 @@ use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
+use crate::origin::Origin;
+
 /// The whole configuration.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -35,10 +37,16 @@ pub struct Config {
     pub overload: Overload,
     /// JSONP.
     pub callback_polling: CallbackPolling,
+    /// HTTP/2.
+    pub http2: Http2,
     /// Bounds.
     pub limits: Limits,
     /// Who is asking.
     pub auth: Auth,
+    /// Which browser is asking.
+    pub browser_cookie: BrowserCookie,
+    /// Whose pages may ask.
+    pub cors: Cors,
     /// Who may publish where.
     pub channels: Channels,
     /// What Halley says about itself.
@@ -181,6 +189,38 @@ pub struct Overload {
     pub lag: u64,
 }
 
+/// HTTP/2, for clients, and bounds of one connection.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http2 {
+    /// Whether it is spoken.
+    pub enabled: bool,
+    /// Requests at once, held connects among them.
+    pub max_concurrent_streams: u32,
+    /// Headers of a request, decoded.
+    pub header_list: ByteSize,
+    /// What is remembered of headers, to compress the next ones.
+    pub header_table: ByteSize,
+    /// A frame.
+    pub frame: ByteSize,
+    /// Bytes of one request's body that may be on their way.
+    pub stream_window: ByteSize,
+    /// Bytes of all bodies together.
+    pub connection_window: ByteSize,
+    /// Bytes of a response that are taken before the peer has room for them.
+    pub send_buffer: ByteSize,
+    /// Requests that a client takes back before they were looked at.
+    pub resets: usize,
+    /// Requests that break the protocol.
+    pub errors: usize,
+    /// Silence after which a ping asks whether the peer is there.
+    pub ping_interval: Span,
+    /// How long its answer may take.
+    pub ping_timeout: Span,
+    /// How long a response may wait for the peer to take some of it.
+    pub write_timeout: Span,
+}
+
 /// Bounds on what a client or publisher can cost.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -243,6 +283,58 @@ pub struct User {
     /// What the user may do beyond what everyone may: names that rules of channels know.
     #[serde(default)]
     pub roles: Vec<String>,
+}
+
+/// The cookie that says which browser a session belongs to.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BrowserCookie {
+    /// Its name.
+    pub name: String,
+    /// The domain that gets it; empty for the host alone.
+    pub domain: String,
+    /// The path below which it is sent.
+    pub path: String,
+    /// How long the browser keeps it; nothing for as long as it is open.
+    pub max_age: Span,
+    /// Only over HTTPS.
+    pub secure: bool,
+    /// Not for scripts.
+    pub http_only: bool,
+    /// Which sites' pages it is sent from.
+    pub same_site: SameSite,
+    /// A jar of its own for each top-level site.
+    pub partitioned: bool,
+}
+
+/// Whose pages may speak with the broker.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cors {
+    /// Beside pages of the broker's own origin, those of these.
+    pub allowed_origins: Vec<Origin>,
+    /// Headers that such pages may set; `*` for whichever they ask for.
+    pub allowed_headers: Vec<String>,
+    /// Headers of replies that they may read, beside the harmless ones.
+    pub exposed_headers: Vec<String>,
+    /// How long a browser remembers what it was allowed.
+    pub max_age: Span,
+    /// They come with cookies and credentials.
+    pub allow_credentials: bool,
+}
+
+/// Which sites' pages a cookie is sent from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SameSite {
+    /// As the browser sees fit.
+    Unset,
+    /// Any.
+    None,
+    /// Its own, and links to it.
+    Lax,
+    /// Its own.
+    Strict,
 }
 
 /// What holds for which channels.
@@ -427,6 +519,21 @@ impl Config {
                 "an HTTP status from 400 to 599",
             );
         }
+        if let Err((key, reason)) = self.http2.check() {
+            return wrong(&format!("http2.{key}"), reason);
+        }
+        if let Err((key, reason)) = self.browser_cookie.check() {
+            return wrong(&format!("browser_cookie.{key}"), reason);
+        }
+        let is_header = |name: &String| !name.is_empty() && is_token(name);
+        for (key, names) in [
+            ("cors.allowed_headers", &self.cors.allowed_headers),
+            ("cors.exposed_headers", &self.cors.exposed_headers),
+        ] {
+            if !names.iter().all(is_header) {
+                return wrong(key, "names of headers, such as [\"x-api-key\"]");
+            }
+        }
         Ok(())
     }
 
@@ -507,6 +614,131 @@ fn access(roles: &[String]) -> Access {
         return Access::Anyone;
     }
     Access::Roles(roles.iter().map(|role| role.as_str().into()).collect())
+}
+
+impl Http2 {
+    /// What RFC 9113 allows, and what leaves room to work.
+    fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        let within = |size: ByteSize, least: u64, most: u64| (least..=most).contains(&size.as_u64());
+        let most = u64::from(u32::MAX >> 1);
+        for (key, is_good, reason) in [
+            (
+                "max_concurrent_streams",
+                self.max_concurrent_streams > 0,
+                "at least 1",
+            ),
+            (
+                "header_list",
+                within(self.header_list, 1 << 10, most),
+                "from 1 KiB to 2 GiB",
+            ),
+            (
+                "header_table",
+                within(self.header_table, 0, most),
+                "at most 2 GiB",
+            ),
+            (
+                "frame",
+                within(self.frame, 1 << 14, (1 << 24) - 1),
+                "from 16 KiB to less than 16 MiB",
+            ),
+            (
+                "stream_window",
+                within(self.stream_window, 1 << 10, most),
+                "from 1 KiB to less than 2 GiB",
+            ),
+            (
+                "connection_window",
+                within(self.connection_window, 1 << 16, most),
+                "from 64 KiB to less than 2 GiB",
+            ),
+            (
+                "send_buffer",
+                within(self.send_buffer, 1 << 10, most),
+                "from 1 KiB to 2 GiB",
+            ),
+            (
+                "ping_interval",
+                !self.ping_interval.0.is_zero(),
+                "longer than nothing",
+            ),
+            (
+                "ping_timeout",
+                !self.ping_timeout.0.is_zero(),
+                "longer than nothing",
+            ),
+            (
+                "write_timeout",
+                !self.write_timeout.0.is_zero(),
+                "longer than nothing",
+            ),
+        ] {
+            if !is_good {
+                return Err((key, reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl BrowserCookie {
+    /// Nothing may break out of the header, and nothing may make browsers throw the cookie away.
+    fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        let Self {
+            name, domain, path, ..
+        } = self;
+        if !is_token(name) {
+            return Err((
+                "name",
+                "letters, digits and !#$%&'*+-.^_`|~, as in a header's name",
+            ));
+        }
+        let is_host = |text: &str| {
+            text.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        if !domain.is_empty() && !domain.split('.').all(|label| !label.is_empty() && is_host(label)) {
+            return Err((
+                "domain",
+                "a host name such as example.com, without scheme, port or leading dot",
+            ));
+        }
+        if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';') {
+            return Err(("path", "begins with a slash, and has no space and no semicolon"));
+        }
+        if self.max_age.0.subsec_nanos() != 0 {
+            return Err(("max_age", "a browser counts whole seconds"));
+        }
+        if !self.secure && self.same_site == SameSite::None {
+            return Err((
+                "same_site",
+                "browsers refuse \"none\" from a cookie that is not secure: set browser_cookie.secure",
+            ));
+        }
+        if !self.secure && self.partitioned {
+            return Err((
+                "partitioned",
+                "browsers refuse it from a cookie that is not secure: set browser_cookie.secure",
+            ));
+        }
+        let prefix = |prefix: &str| {
+            name.get(..prefix.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        };
+        if prefix("__Secure-") && !self.secure {
+            return Err((
+                "name",
+                "browsers refuse __Secure- from a cookie that is not secure",
+            ));
+        }
+        if prefix("__Host-") && !(self.secure && domain.is_empty() && path == "/") {
+            return Err((
+                "name",
+                "browsers refuse __Host- from a cookie that is not secure, or has a domain or another path than /",
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// A size as a length in memory.
@@ -676,6 +908,26 @@ impl Default for Overload {
     }
 }
 
+impl Default for Http2 {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            max_concurrent_streams: 128,
+            header_list: ByteSize::kib(16),
+            header_table: ByteSize::kib(4),
+            frame: ByteSize::kib(16),
+            stream_window: ByteSize::kib(64),
+            connection_window: ByteSize::kib(256),
+            send_buffer: ByteSize::kib(64),
+            resets: 20,
+            errors: 1000,
+            ping_interval: seconds(25),
+            ping_timeout: seconds(20),
+            write_timeout: seconds(20),
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -705,6 +957,33 @@ impl Default for Auth {
         Self {
             kind: "anonymous".to_owned(),
             users: Vec::new(),
+        }
+    }
+}
+
+impl Default for BrowserCookie {
+    fn default() -> Self {
+        Self {
+            name: "BAYEUX_BROWSER".to_owned(),
+            domain: String::new(),
+            path: "/".to_owned(),
+            max_age: seconds(0),
+            secure: false,
+            http_only: true,
+            same_site: SameSite::Unset,
+            partitioned: false,
+        }
+    }
+}
+
+impl Default for Cors {
+    fn default() -> Self {
+        Self {
+            allowed_origins: Vec::new(),
+            allowed_headers: vec!["*".to_owned()],
+            exposed_headers: Vec::new(),
+            max_age: seconds(1800),
+            allow_credentials: true,
         }
     }
 }

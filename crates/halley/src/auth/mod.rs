@@ -16,7 +16,7 @@ use crate::config;
 use crate::event::UserId;
 
 pub(crate) use cookie::random_id;
-pub use cookie::{BROWSER_COOKIE, Browser, Browsers};
+pub use cookie::{Browser, Browsers};
 
 /// One kind of authenticator: its name in `auth.kind`, and how to make it.
 pub struct Kind {

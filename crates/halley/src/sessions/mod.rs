@@ -462,6 +462,12 @@ impl Sessions {
         }
     }
 
+    /// Whether it would matter that this response did not arrive.
+    pub fn may_be_lost(&self, handle: &Arc<Handle>, carrier: Carrier) -> bool {
+        let state = handle.state.lock();
+        state.stage == Stage::Here && state.answered == Some(carrier)
+    }
+
     fn log_ends(&self) -> LogEnds {
         let bounds = self.log.bounds();
         LogEnds {

@@ -19,7 +19,7 @@ use hyper::{Method, Request, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::polling::{NoMessages, poll, refuse};
-use super::{Connection, Public, Transport};
+use super::{Connection, LastReply, Public, Transport};
 use crate::config::CallbackPolling;
 use crate::http::{self, Reply};
 use crate::metrics;
@@ -45,8 +45,15 @@ struct Asked {
 }
 
 async fn answer(public: Arc<Public>, connection: Connection, request: Request<Incoming>) -> Reply {
-    let mut response = match respond(&public, &connection, request.uri().query()).await {
-        Ok(script) => http::with_type(StatusCode::OK, "text/javascript;charset=UTF-8", script.into()),
+    let mut response = match respond(&public, request.uri().query()).await {
+        Ok((script, answered)) => {
+            let content_type = "text/javascript;charset=UTF-8";
+            let mut response = http::with_type(StatusCode::OK, content_type, script.into());
+            if let Some(answered) = answered {
+                connection.replies_for(answered, &mut response);
+            }
+            response
+        }
         Err((status, reason)) => refuse(status, &reason),
     };
     let headers = response.headers_mut();
@@ -61,15 +68,14 @@ async fn answer(public: Arc<Public>, connection: Connection, request: Request<In
 
 async fn respond(
     public: &Arc<Public>,
-    connection: &Connection,
     query: Option<&str>,
-) -> Result<Vec<u8>, (StatusCode, String)> {
+) -> Result<(Vec<u8>, Option<LastReply>), (StatusCode, String)> {
     let settings = &public.config.callback_polling;
     let asked = parse(query.unwrap_or_default(), settings, public.body_limit())?;
     let mut who = public.requester_without_headers().await;
-    match poll(public, connection, &mut who, asked.bodies, &LABEL).await {
-        Ok(polled) => Ok(script(&asked.callback, &polled.messages)),
-        Err(NoMessages::Superseded) => Ok(script(&asked.callback, b"[]")),
+    match poll(public, &mut who, asked.bodies, &LABEL).await {
+        Ok(polled) => Ok((script(&asked.callback, &polled.messages), polled.answered)),
+        Err(NoMessages::Superseded) => Ok((script(&asked.callback, b"[]"), None)),
         Err(NoMessages::Refused(status, reason)) => Err((status, reason)),
     }
 }

@@ -8,7 +8,6 @@ use hyper::{Method, Request, StatusCode, header};
 
 use super::polling::{NoMessages, poll, refuse};
 use super::{Connection, Public, Transport};
-use crate::auth::BROWSER_COOKIE;
 use crate::http::{self, Reply};
 use crate::metrics;
 
@@ -37,21 +36,24 @@ async fn answer(public: Arc<Public>, connection: Connection, request: Request<In
             );
         }
     };
-    let polled = match poll(&public, &connection, &mut who, vec![body], &LABEL).await {
+    let polled = match poll(&public, &mut who, vec![body], &LABEL).await {
         Ok(polled) => polled,
         Err(NoMessages::Superseded) => return superseded(&public),
         Err(NoMessages::Refused(status, reason)) => return refuse(status, &reason),
     };
     let mut response = http::json(StatusCode::OK, polled.messages);
-    let cookie = who.browser.filter(|_| polled.shook_hands && !knew_browser);
-    if let Some(browser) = cookie
-        && let Ok(value) = format!("{BROWSER_COOKIE}={browser}; Path=/; HttpOnly").parse()
-    {
-        response.headers_mut().insert(header::SET_COOKIE, value);
+    if let Some(answered) = polled.answered {
+        connection.replies_for(answered, &mut response);
+    }
+    if let Some(browser) = who.browser.filter(|_| polled.shook_hands && !knew_browser) {
+        response
+            .headers_mut()
+            .insert(header::SET_COOKIE, public.browsers.set_cookie(&browser));
     }
     response
 }
 
+/// The client has given up on this connect: what it says to it must not look like an answer.
 fn superseded(public: &Public) -> Reply {
     let status = StatusCode::from_u16(public.config.session.duplicate_connect_status);
     http::json(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), "")

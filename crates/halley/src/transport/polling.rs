@@ -10,7 +10,7 @@ use hyper::{StatusCode, header};
 use serde_json::json;
 
 use super::exchange::{Exchanged, Place, exchange};
-use super::{Connection, Public};
+use super::{LastReply, Public};
 use crate::http::{self, Reply};
 use crate::metrics;
 use crate::sessions::{Handle, Requester};
@@ -21,6 +21,8 @@ pub(super) struct Polled {
     pub(super) messages: Vec<u8>,
     /// A handshake succeeded.
     pub(super) shook_hands: bool,
+    /// A connect of this session is answered, for [`Connection::replies_for`].
+    pub(super) answered: Option<LastReply>,
 }
 
 /// Why a request has no messages to be answered with.
@@ -34,7 +36,6 @@ pub(super) enum NoMessages {
 /// Handles the bodies of one request, and holds its connect until there is something to say.
 pub(super) async fn poll(
     public: &Arc<Public>,
-    connection: &Connection,
     who: &mut Requester,
     bodies: Vec<Bytes>,
     label: &metrics::Transport,
@@ -52,30 +53,21 @@ pub(super) async fn poll(
     };
     // A held connect need not keep what it was asked with.
     drop(bodies);
-    let shook_hands = exchanged.shook_hands;
-    let messages = respond(public, connection, carrier, exchanged, label).await?;
-    Ok(Polled {
-        messages,
-        shook_hands,
-    })
+    respond(public, carrier, exchanged, label).await
 }
 
 async fn respond(
     public: &Arc<Public>,
-    connection: &Connection,
     carrier: bayeux::Carrier,
     exchanged: Exchanged,
     label: &metrics::Transport,
-) -> Result<Vec<u8>, NoMessages> {
+) -> Result<Polled, NoMessages> {
     // Held until the end: the session hears of it when this future is dropped.
     let _attached = exchanged.attached;
     let mut held = Held::default();
     let wanted = Wanted::of(&exchanged.replies);
-    if let Some(handle) = wanted.handle {
-        hold(public, &handle, carrier, wanted.replies, &mut held, label).await?;
-        if held.connect.is_some() {
-            connection.replies_for(&handle, carrier);
-        }
+    if let Some(handle) = &wanted.handle {
+        hold(public, handle, carrier, wanted.replies, &mut held, label).await?;
     }
     public
         .metrics
@@ -95,7 +87,12 @@ async fn respond(
             Place::Connect(_) | Place::Greeting(_) => {}
         }
     }
-    Ok(body.finish())
+    let answered = wanted.handle.filter(|_| held.connect.is_some());
+    Ok(Polled {
+        messages: body.finish(),
+        shook_hands: exchanged.shook_hands,
+        answered: answered.map(|handle| LastReply { handle, carrier }),
+    })
 }
 
 /// What a session answers by itself.

@@ -36,7 +36,6 @@ use tracing::debug;
 
 use super::exchange::{Exchanged, Place, exchange};
 use super::{Attached, Public, Transport};
-use crate::auth::BROWSER_COOKIE;
 use crate::http::{self, Reply};
 use crate::metrics;
 use crate::sessions::Requester;
@@ -101,17 +100,19 @@ async fn answer(public: Arc<Public>, mut request: Request<Incoming>) -> Reply {
     let accept = derive_accept_key(key.as_bytes());
     let mut response = switch_protocols(&accept, protocol);
     let mut who = public.requester(&request).await;
-    let cookie = who.browser.is_none().then(|| public.browsers.issue());
-    who.browser = who.browser.or_else(|| cookie.clone());
+    let mut cookie = None;
+    if who.browser.is_none() {
+        let browser = public.browsers.issue();
+        cookie = Some(public.browsers.set_cookie(&browser));
+        who.browser = Some(browser);
+    }
     let place = request.extensions_mut().remove::<http::Place>();
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         run(public, who, upgrade).await;
         drop(place);
     });
-    if let Some(browser) = cookie
-        && let Ok(cookie) = format!("{BROWSER_COOKIE}={browser}; Path=/; HttpOnly").parse()
-    {
+    if let Some(cookie) = cookie {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }
     response
