@@ -15,12 +15,13 @@ use tracing::{error, info, warn};
 use crate::api::{Api, ApiService};
 use crate::auth::{self, AuthError, Browsers};
 use crate::config::Config;
+use crate::cors::Cors;
 use crate::dispatch;
 use crate::http::{self, Bounds, Shutdown};
 use crate::ingest::Ingest;
 use crate::log::{self, LogError, Opened};
 use crate::metrics::Metrics;
-use crate::sessions::{Options, Sessions};
+use crate::sessions::{Options, Overload, Sessions};
 use crate::transport::{self, Connection, Public, Transport, TransportError, Unknown};
 
 /// A running broker.
@@ -77,11 +78,16 @@ impl App {
         let options = Options {
             resume_window: config.session.resume_window.0,
             trust_client_session: config.session.trust_client_session,
+            overload: Overload {
+                interval: config.overload.interval.0,
+                lag: config.overload.lag,
+            },
         };
+        let protocol = protocol(&config, &transports);
         let sessions = Arc::new(Sessions::new(
             Arc::clone(&storage.log),
             Arc::clone(&storage.sessions),
-            Arc::new(protocol(&config, &transports)),
+            Arc::new(protocol.clone()),
             options,
             Arc::clone(&metrics),
         ));
@@ -91,7 +97,8 @@ impl App {
             log: Arc::clone(&storage.log),
             authenticator,
             transports,
-            browsers: Browsers::new(storage.sessions.secret()),
+            browsers: Browsers::new(storage.sessions.secret(), &config.browser_cookie),
+            cors: Cors::new(&config.cors),
             metrics: Arc::clone(&metrics),
             unknown: Mutex::new(Unknown::new(config.unknown_sessions.clone())),
             config: Arc::clone(&config),
@@ -100,6 +107,7 @@ impl App {
         let api = Arc::new(Api {
             ingest: Ingest::new(
                 Arc::clone(&storage.log),
+                protocol,
                 config.limits.clone(),
                 Arc::clone(&metrics),
             ),
@@ -131,7 +139,7 @@ impl App {
         let listeners = [
             tokio::spawn(http::listen(
                 public_listener,
-                bounds(&config),
+                public_bounds(&config),
                 shutdown.clone(),
                 move |peer| Connection::new(&for_public, peer),
             )),
@@ -227,6 +235,32 @@ fn protocol(config: &Config, transports: &[&Transport]) -> bayeux::Settings {
     }
 }
 
+/// Only clients have reason to share a connection among many requests that wait.
+fn public_bounds(config: &Config) -> Bounds {
+    Bounds {
+        http2: config.http2.enabled.then(|| http2(&config.http2)),
+        ..bounds(config)
+    }
+}
+
+fn http2(config: &crate::config::Http2) -> http::Http2 {
+    let size = |size| u32::try_from(crate::config::bytes(size)).unwrap_or(u32::MAX);
+    http::Http2 {
+        streams: config.max_concurrent_streams,
+        header_list: size(config.header_list),
+        header_table: size(config.header_table),
+        frame: size(config.frame),
+        stream_window: size(config.stream_window),
+        connection_window: size(config.connection_window),
+        send_buffer: crate::config::bytes(config.send_buffer),
+        resets: config.resets,
+        errors: config.errors,
+        ping_interval: config.ping_interval.0,
+        ping_timeout: config.ping_timeout.0,
+        write_timeout: config.write_timeout.0,
+    }
+}
+
 fn bounds(config: &Config) -> Bounds {
     Bounds {
         header_timeout: config.limits.header_timeout.0,
@@ -234,6 +268,7 @@ fn bounds(config: &Config) -> Bounds {
         header_bytes: crate::config::bytes(config.limits.header_bytes),
         body_timeout: config.limits.body_timeout.0,
         connections: config.limits.connections,
+        http2: None,
     }
 }
 

@@ -68,7 +68,9 @@ async fn answer(public: Arc<Public>, connection: Connection, request: Request<In
 async fn respond(public: &Arc<Public>, connection: &Connection, asked: Asked) -> Reply {
     let mut who = public.requester_without_headers().await;
     match poll(public, connection, &mut who, asked.bodies, &LABEL).await {
-        Ok(polled) => polled.response(JAVASCRIPT, |messages| script(&asked.callback, &messages)),
+        Ok(polled) => polled.response(connection, JAVASCRIPT, |messages| {
+            script(&asked.callback, &messages)
+        }),
         Err(NoMessages::Superseded) => {
             http::with_type(StatusCode::OK, JAVASCRIPT, script(&asked.callback, b"[]").into())
         }

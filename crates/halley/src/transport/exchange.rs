@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use bayeux::codec::{self, BodyError, Decoded};
-use bayeux::{Answer, Carrier, CarrierKind, ChannelName, Failure, Message, Reply, Target, deny_handshake};
+use bayeux::{
+    Answer, Carrier, CarrierKind, ChannelName, Failure, Message, Publish, Reply, Target, Traits,
+    deny_handshake,
+};
 use futures::future::BoxFuture;
 use serde_json::value::RawValue;
 use tracing::debug;
@@ -11,10 +14,10 @@ use tracing::debug;
 use super::unknown::Stray;
 use super::{Attached, Public};
 use crate::auth::Credentials;
-use crate::event::{Audience, Event};
+use crate::event::{Audience, Event, wall_clock};
 use crate::log::LogError;
 use crate::metrics::Outcome;
-use crate::sessions::{Handle, Requester};
+use crate::sessions::{Handle, Handled, Requester};
 
 /// What one body led to.
 pub(super) struct Exchanged {
@@ -35,6 +38,8 @@ pub(super) struct Exchanged {
 pub(super) enum Place {
     /// The reply is here.
     Reply(Box<Reply>),
+    /// The handshake that made this session is answered by the session, with events that follow the reply.
+    Greeting(Arc<Handle>),
     /// The connect of this session is answered by the session.
     Connect(Arc<Handle>),
 }
@@ -87,7 +92,11 @@ pub(super) async fn exchange(
 impl Exchange<'_> {
     async fn run(mut self, messages: Vec<Decoded<'_>>) -> Result<Exchanged, LogError> {
         let alone = messages.len() == 1;
-        for (place, message) in messages.into_iter().enumerate() {
+        let wall = wall_clock();
+        for (place, mut message) in messages.into_iter().enumerate() {
+            if let Ok(message) = &mut message {
+                message.wall = wall;
+            }
             match message {
                 Err(reply) => self.reply(reply),
                 Ok(message) if message.target == Target::Handshake && place == 0 => {
@@ -115,16 +124,16 @@ impl Exchange<'_> {
         if self.who.browser.is_none() && !self.who.browserless {
             self.who.browser = Some(self.public.browsers.issue());
         }
-        let (handle, reply) = self
-            .public
-            .sessions
-            .open(&principal, self.who.browser.clone(), message);
+        let (handle, handled) =
+            self.public
+                .sessions
+                .open(&principal, self.who.browser.clone(), self.carrier, message);
         self.count_handshake("ok");
         debug!(client = ?handle.client_id(), "handshake");
         self.who.opened = Some(handle.client_id().clone());
-        self.attach(handle);
+        self.attach(Arc::clone(&handle));
         self.exchanged.shook_hands = true;
-        self.reply(Box::new(reply));
+        self.take(&handle, handled, message);
     }
 
     /// Anything but a handshake: it speaks for a session.
@@ -145,16 +154,7 @@ impl Exchange<'_> {
                 continue;
             };
             self.attach(Arc::clone(&handle));
-            self.writes.extend(handled.written);
-            match handled.answer {
-                Answer::Reply(reply) => self.reply(reply),
-                Answer::Held => self.exchanged.replies.push(Place::Connect(Arc::clone(&handle))),
-                Answer::Publish(channel, reply) => {
-                    self.places.push(self.exchanged.replies.len());
-                    self.events.push(published(channel, message));
-                    self.reply(reply);
-                }
-            }
+            self.take(&handle, handled, message);
             return Ok(());
         }
     }
@@ -165,6 +165,27 @@ impl Exchange<'_> {
             messages: 0,
         });
         stray.messages += 1;
+    }
+
+    fn take(&mut self, handle: &Arc<Handle>, handled: Handled, message: &Message<'_>) {
+        self.writes.extend(handled.written);
+        match handled.answer {
+            Answer::Reply(reply) => self.reply(reply),
+            Answer::Held if message.target == Target::Handshake => {
+                self.exchanged.replies.push(Place::Greeting(Arc::clone(handle)));
+            }
+            Answer::Held => self.exchanged.replies.push(Place::Connect(Arc::clone(handle))),
+            Answer::Publish(publish) => {
+                let Publish {
+                    channel,
+                    traits,
+                    reply,
+                } = *publish;
+                self.places.push(self.exchanged.replies.len());
+                self.events.push(published(channel, traits, message));
+                self.reply(Box::new(reply));
+            }
+        }
     }
 
     fn attach(&mut self, handle: Arc<Handle>) {
@@ -280,7 +301,7 @@ impl Exchange<'_> {
 }
 
 /// A publish without data is delivered with `null`: an event without data looks like a reply to some clients.
-fn published(channel: ChannelName, message: &Message<'_>) -> Event {
+fn published(channel: ChannelName, traits: Traits, message: &Message<'_>) -> Event {
     let data = message
         .data
         .map_or_else(|| RawValue::NULL.to_owned(), ToOwned::to_owned);
@@ -289,5 +310,6 @@ fn published(channel: ChannelName, message: &Message<'_>) -> Event {
         channel,
         data,
         id: None,
+        traits,
     }
 }

@@ -8,7 +8,6 @@ use hyper::{Method, Request, StatusCode, header};
 
 use super::polling::{NoMessages, poll, refuse};
 use super::{Connection, Public, Transport};
-use crate::auth::BROWSER_COOKIE;
 use crate::http::{self, Reply};
 use crate::metrics;
 
@@ -43,15 +42,16 @@ async fn answer(public: Arc<Public>, connection: Connection, request: Request<In
         Err(NoMessages::Refused(status, reason)) => return refuse(status, &reason),
     };
     let cookie = who.browser.filter(|_| polled.shook_hands && !knew_browser);
-    let mut response = polled.response("application/json", |messages| messages);
-    if let Some(browser) = cookie
-        && let Ok(value) = format!("{BROWSER_COOKIE}={browser}; Path=/; HttpOnly").parse()
-    {
-        response.headers_mut().insert(header::SET_COOKIE, value);
+    let mut response = polled.response(&connection, "application/json", |messages| messages);
+    if let Some(browser) = cookie {
+        response
+            .headers_mut()
+            .insert(header::SET_COOKIE, public.browsers.set_cookie(&browser));
     }
     response
 }
 
+/// The client has given up on this connect: what it says to it must not look like an answer.
 fn superseded(public: &Public) -> Reply {
     let status = StatusCode::from_u16(public.config.session.duplicate_connect_status);
     http::json(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), "")

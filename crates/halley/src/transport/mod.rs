@@ -17,12 +17,13 @@ use std::time::{Duration, Instant};
 use bayeux::Carrier;
 use futures::future::BoxFuture;
 use hyper::body::Incoming;
-use hyper::{Method, Request, StatusCode, header};
+use hyper::{Method, Request, StatusCode, Version, header};
 use parking_lot::Mutex;
 use thiserror::Error;
 
 use crate::auth::{Authenticator, Browsers, Credentials, Verdict};
 use crate::config::Config;
+use crate::cors::{Cors, Source};
 use crate::http::{self, Reply, Service, Shutdown};
 use crate::log::EventLog;
 use crate::metrics::{Metrics, Outcome};
@@ -86,6 +87,8 @@ pub struct Public {
     pub transports: Vec<&'static Transport>,
     /// Issues and recognises browser cookies.
     pub browsers: Browsers,
+    /// Whose pages may ask.
+    pub cors: Cors,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Who was told that a session is unknown.
@@ -96,15 +99,17 @@ pub struct Public {
     pub shutdown: Shutdown,
 }
 
-/// One connection of a client: remembers which session the last response was for, in case it did not arrive.
+/// One connection of a client: remembers whose connects were answered on it, in case that did not arrive.
 #[derive(Clone)]
 pub struct Connection {
     public: Arc<Public>,
     peer: IpAddr,
-    last_reply: Arc<Mutex<Option<LastReply>>>,
+    last_replies: Arc<Mutex<Vec<LastReply>>>,
+    /// HTTP/2: a request says nothing of the response to another.
+    is_shared: bool,
 }
 
-/// Whose connect was answered last, and on which carrier.
+/// The last answer to a connect of one session, and on which carrier.
 struct LastReply {
     handle: Arc<Handle>,
     carrier: Carrier,
@@ -116,36 +121,74 @@ impl Connection {
         Self {
             public: Arc::clone(public),
             peer: peer.ip(),
-            last_reply: Arc::default(),
+            last_replies: Arc::default(),
+            is_shared: false,
         }
     }
 
     /// The response that is about to leave carries a connect reply of this session.
-    fn replies_for(&self, handle: &Arc<Handle>, carrier: Carrier) {
-        *self.last_reply.lock() = Some(LastReply {
-            handle: Arc::clone(handle),
-            carrier,
-        });
+    fn replies_for(&self, last: LastReply, response: &mut Reply) {
+        let LastReply { handle, carrier } = &last;
+        if self.is_shared {
+            let (public, handle, carrier) = (Arc::clone(&self.public), Arc::clone(handle), *carrier);
+            let tell = move || public.sessions.handle_reply_lost(&handle, carrier);
+            response.extensions_mut().insert(http::IfLost(Arc::new(tell)));
+        }
+        let mut replies = self.last_replies.lock();
+        replies.retain(|old| !Arc::ptr_eq(&old.handle, handle));
+        if replies.len() == replies.capacity() {
+            replies.retain(|old| self.public.sessions.may_be_lost(&old.handle, old.carrier));
+            // Over HTTP/1.1 there is never more than one.
+            let more = replies.len().max(1);
+            replies.reserve_exact(more);
+        }
+        replies.push(last);
     }
 }
 
-impl Service for Connection {
-    async fn answer(self, request: Request<Incoming>) -> Reply {
-        // Another request on this connection: the response before it was written.
-        *self.last_reply.lock() = None;
+impl Connection {
+    /// Finds the transport for a request that may be asked.
+    async fn route(self, request: Request<Incoming>) -> Reply {
         let public = Arc::clone(&self.public);
         if !public.serves(request.uri().path()) {
             return http::text(StatusCode::NOT_FOUND, public.directions());
+        }
+        if request.method() == Method::OPTIONS {
+            return public.cors.preflight(&request);
         }
         match public.transport_of(&request) {
             Some(transport) => (transport.answer)(public, self, request).await,
             None => public.not_allowed(),
         }
     }
+}
+
+impl Service for Connection {
+    async fn answer(mut self, request: Request<Incoming>) -> Reply {
+        self.is_shared = request.version() == Version::HTTP_2;
+        if !self.is_shared {
+            // Another request on this connection: the response before it was written.
+            self.last_replies.lock().clear();
+        }
+        let public = Arc::clone(&self.public);
+        match public.cors.source(&request) {
+            Source::Own => self.route(request).await,
+            Source::Listed(origin) => {
+                let mut reply = self.route(request).await;
+                public.cors.share(origin, &mut reply);
+                reply
+            }
+            Source::Foreign => {
+                let result = "origin_refused";
+                public.metrics.refusals.get_or_create(&Outcome { result }).inc();
+                public.cors.refuse(&request)
+            }
+        }
+    }
 
     fn ended(&self, clean: bool) {
-        let last = self.last_reply.lock().take();
-        if let (false, Some(last)) = (clean, last) {
+        let replies = std::mem::take(&mut *self.last_replies.lock());
+        for last in replies.iter().filter(|_| !clean) {
             self.public.sessions.handle_reply_lost(&last.handle, last.carrier);
         }
     }

@@ -11,7 +11,7 @@ use hyper::{StatusCode, header};
 use serde_json::json;
 
 use super::exchange::{Exchanged, Place, exchange};
-use super::{Connection, Public};
+use super::{Connection, LastReply, Public};
 use crate::http::{self, Reply};
 use crate::metrics;
 use crate::sessions::{Handle, Requester};
@@ -22,6 +22,8 @@ pub(super) struct Polled {
     messages: Vec<u8>,
     /// A handshake succeeded.
     pub(super) shook_hands: bool,
+    /// A connect of this session is answered, for [`Connection::replies_for`].
+    answered: Option<LastReply>,
     /// The client was told often enough that its session is unknown.
     refused: Option<TryLater>,
 }
@@ -58,19 +60,14 @@ pub(super) async fn poll(
     };
     // A held connect need not keep what it was asked with.
     drop(bodies);
-    let shook_hands = exchanged.shook_hands;
     let mut refused = None;
     if let Some(stray) = exchanged.unknown.take() {
         let lateness = public.judge(connection.peer, &stray, exchanged.session.is_some());
         refused = (lateness.refused).then(|| TryLater(lateness.delay.as_secs() + 1));
         wait(public, lateness.delay).await;
     }
-    let messages = respond(public, connection, carrier, exchanged, label).await?;
-    Ok(Polled {
-        messages,
-        shook_hands,
-        refused,
-    })
+    let polled = respond(public, carrier, exchanged, label).await?;
+    Ok(Polled { refused, ..polled })
 }
 
 /// Waits, but not longer than the process runs.
@@ -83,55 +80,105 @@ async fn wait(public: &Public, delay: Duration) {
 
 async fn respond(
     public: &Arc<Public>,
-    connection: &Connection,
     carrier: bayeux::Carrier,
     exchanged: Exchanged,
     label: &metrics::Transport,
-) -> Result<Vec<u8>, NoMessages> {
-    let mut events = Vec::new();
-    let mut replies = Vec::with_capacity(exchanged.replies.len());
+) -> Result<Polled, NoMessages> {
     // Held until the end: the session hears of it when this future is dropped.
     let _attached = exchanged.attached;
-    let last_connect = exchanged
-        .replies
-        .iter()
-        .rposition(|place| matches!(place, Place::Connect(_)));
-    for (number, place) in exchanged.replies.into_iter().enumerate() {
-        match place {
-            Place::Reply(reply) => replies.push(reply),
-            // A later connect of the same body has taken its place, and there is one answer.
-            Place::Connect(_) if Some(number) != last_connect => {}
-            Place::Connect(handle) => {
-                let reply = hold(public, &handle, carrier, &mut events, label).await?;
-                connection.replies_for(&handle, carrier);
-                replies.push(reply);
-            }
-        }
+    let mut held = Held::default();
+    let wanted = Wanted::of(&exchanged.replies);
+    if let Some(handle) = &wanted.handle {
+        hold(public, handle, carrier, wanted.replies, &mut held, label).await?;
     }
     public
         .metrics
         .deliveries
         .get_or_create(label)
-        .inc_by(events.len() as u64);
+        .inc_by(held.events.len() as u64);
     let mut body = Body::default();
-    events.iter().for_each(|event| body.event(event));
-    replies.iter().for_each(|reply| body.reply(reply));
-    Ok(body.finish())
+    held.greeting.iter().for_each(|reply| body.reply(reply));
+    held.events.iter().for_each(|event| body.event(event));
+    for (number, place) in exchanged.replies.iter().enumerate() {
+        match place {
+            Place::Reply(reply) => body.reply(reply),
+            Place::Connect(_) if Some(number) == wanted.connect_at => {
+                held.connect.iter().for_each(|reply| body.reply(reply));
+            }
+            // A later connect of the same request has taken its place, and there is one answer.
+            Place::Connect(_) | Place::Greeting(_) => {}
+        }
+    }
+    let answered = wanted.handle.filter(|_| held.connect.is_some());
+    Ok(Polled {
+        messages: body.finish(),
+        shook_hands: exchanged.shook_hands,
+        answered: answered.map(|handle| LastReply { handle, carrier }),
+        refused: None,
+    })
 }
 
-/// Waits for the reply to a connect, and for the events that leave with it. When the client goes away meanwhile, hyper drops
-/// this future, and the session hears of it.
+/// What a session answers by itself.
+#[derive(Default)]
+struct Held {
+    /// The reply to a handshake, which events follow.
+    greeting: Option<Box<bayeux::Reply>>,
+    events: Vec<Arc<Delivery>>,
+    /// The reply to a connect, which events precede.
+    connect: Option<Box<bayeux::Reply>>,
+}
+
+impl Held {
+    fn take(&mut self, reply: Box<bayeux::Reply>) {
+        if reply.opens_session() {
+            self.greeting = Some(reply);
+        } else {
+            self.connect = Some(reply);
+        }
+    }
+}
+
+/// Which replies of a body its session has to give.
+struct Wanted {
+    handle: Option<Arc<Handle>>,
+    replies: usize,
+    /// The place of the connect that is answered.
+    connect_at: Option<usize>,
+}
+
+impl Wanted {
+    fn of(places: &[Place]) -> Self {
+        let connect_at = places
+            .iter()
+            .rposition(|place| matches!(place, Place::Connect(_)));
+        let greets = matches!(places.first(), Some(Place::Greeting(_)));
+        let handle = places.iter().find_map(|place| match place {
+            Place::Greeting(handle) | Place::Connect(handle) => Some(Arc::clone(handle)),
+            Place::Reply(_) => None,
+        });
+        Self {
+            handle,
+            replies: usize::from(connect_at.is_some()) + usize::from(greets),
+            connect_at,
+        }
+    }
+}
+
+/// Waits for the replies that a session gives by itself, and for the events that leave with them. When the client goes away
+/// meanwhile, hyper drops this future, and the session hears of it.
 async fn hold(
     public: &Arc<Public>,
     handle: &Arc<Handle>,
     carrier: bayeux::Carrier,
-    events: &mut Vec<Arc<Delivery>>,
+    wanted: usize,
+    held: &mut Held,
     label: &metrics::Transport,
-) -> Result<Box<bayeux::Reply>, NoMessages> {
+) -> Result<(), NoMessages> {
     let _counted = Counted::new(public, label);
     let mut shutdown = public.shutdown.clone();
     let mut stopping = false;
-    loop {
+    let mut replies = 0;
+    while replies < wanted {
         let outputs = tokio::select! {
             outputs = public.sessions.outputs(handle, carrier, usize::MAX) => outputs,
             () = shutdown.wait(), if !stopping => {
@@ -142,8 +189,11 @@ async fn hold(
         };
         for output in outputs {
             match output {
-                Output::Event(event) => events.push(event),
-                Output::Reply(reply) => return Ok(reply),
+                Output::Event(event) => held.events.push(event),
+                Output::Reply(reply) => {
+                    replies += 1;
+                    held.take(reply);
+                }
                 Output::ReadLog(after) => {
                     public
                         .sessions
@@ -161,6 +211,7 @@ async fn hold(
             }
         }
     }
+    Ok(())
 }
 
 /// A request that was refused as a whole. Some clients read the JSON, so it is a Bayeux message; the status says the rest.
@@ -176,8 +227,16 @@ pub(super) fn refuse(status: StatusCode, reason: &str) -> Reply {
 impl Polled {
     /// The response, with what `body` makes of the messages. An error is what ends the loop of a client that takes no notice of
     /// what is in a success.
-    pub(super) fn response(self, content_type: &'static str, body: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Reply {
+    pub(super) fn response(
+        self,
+        connection: &Connection,
+        content_type: &'static str,
+        body: impl FnOnce(Vec<u8>) -> Vec<u8>,
+    ) -> Reply {
         let mut response = http::with_type(StatusCode::OK, content_type, body(self.messages).into());
+        if let Some(answered) = self.answered {
+            connection.replies_for(answered, &mut response);
+        }
         if let Some(TryLater(seconds)) = self.refused {
             *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());

@@ -39,7 +39,6 @@ use tracing::debug;
 use super::exchange::{Exchanged, Place, exchange};
 use super::unknown::{Lateness, Stray};
 use super::{Attached, Connection, Public, Transport};
-use crate::auth::BROWSER_COOKIE;
 use crate::http::{self, Reply};
 use crate::metrics;
 use crate::sessions::Requester;
@@ -106,17 +105,19 @@ async fn answer(public: Arc<Public>, connection: Connection, mut request: Reques
     let accept = derive_accept_key(key.as_bytes());
     let mut response = switch_protocols(&accept, protocol);
     let mut who = public.requester(&request).await;
-    let cookie = who.browser.is_none().then(|| public.browsers.issue());
-    who.browser = who.browser.or_else(|| cookie.clone());
+    let mut cookie = None;
+    if who.browser.is_none() {
+        let browser = public.browsers.issue();
+        cookie = Some(public.browsers.set_cookie(&browser));
+        who.browser = Some(browser);
+    }
     let place = request.extensions_mut().remove::<http::Place>();
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         run(public, connection.peer, who, upgrade).await;
         drop(place);
     });
-    if let Some(browser) = cookie
-        && let Ok(cookie) = format!("{BROWSER_COOKIE}={browser}; Path=/; HttpOnly").parse()
-    {
+    if let Some(cookie) = cookie {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }
     response
@@ -366,7 +367,10 @@ impl Socket {
     async fn handle_outputs(&mut self, outputs: Vec<Output>) -> Result<(), End> {
         let mut events = 0;
         // In one frame, or a socket that breaks between frames leaves its client with events that it cannot acknowledge.
-        let in_one_frame = outputs.iter().any(|output| matches!(output, Output::Reply(_)))
+        // What follows a handshake's reply, which announced it, is no answer to a connect.
+        let in_one_frame = outputs
+            .iter()
+            .any(|output| matches!(output, Output::Reply(reply) if !reply.opens_session()))
             && (self.bound.as_ref()).is_some_and(|attached| attached.handle.answers_as_a_whole());
         let mut frames = if in_one_frame {
             Frames::whole()
@@ -585,7 +589,7 @@ fn replies(exchanged: &Exchanged) -> Vec<Message> {
     for place in &exchanged.replies {
         match place {
             Place::Reply(reply) => body.reply(reply),
-            Place::Connect(_) => {}
+            Place::Greeting(_) | Place::Connect(_) => {}
         }
     }
     if body.is_empty() {

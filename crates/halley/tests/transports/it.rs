@@ -28,6 +28,7 @@ pub(crate) async fn broker_for_users(adjust: impl FnOnce(&mut Config)) -> App {
         let user = |user: &str| User {
             user: user.to_owned(),
             token: format!("secret-{user}"),
+            roles: Vec::new(),
         };
         config.auth.users = ["15000", "15001"].map(user).to_vec();
         adjust(config);
