@@ -88,6 +88,7 @@ impl App {
             authenticator,
             browsers: Browsers::new(storage.sessions.secret(), &config.browser_cookie),
             cors: Cors::new(&config.cors),
+            crowd: Arc::default(),
             metrics: Arc::clone(&metrics),
             config: Arc::clone(&config),
             shutdown: shutdown.clone(),

@@ -98,6 +98,12 @@ pub struct Session {
     pub trust_client_session: bool,
     /// The HTTP status of a connect that a newer one of the same session replaced.
     pub duplicate_connect_status: u16,
+    /// Sessions of one browser whose connects are held at once over HTTP/1.1; -1 for any number.
+    pub max_sessions_per_browser: i32,
+    /// The same over HTTP/2.
+    pub http2_max_sessions_per_browser: i32,
+    /// How long a client waits whose connect was one too many; nothing to send it away.
+    pub multi_session_interval: Span,
 }
 
 /// WebSockets.
@@ -374,6 +380,20 @@ impl Config {
                 "session.duplicate_connect_status",
                 "an HTTP status from 400 to 599",
             );
+        }
+        for (key, number) in [
+            (
+                "session.max_sessions_per_browser",
+                self.session.max_sessions_per_browser,
+            ),
+            (
+                "session.http2_max_sessions_per_browser",
+                self.session.http2_max_sessions_per_browser,
+            ),
+        ] {
+            if number < -1 {
+                return wrong(key, "a number of sessions, or -1 for any number");
+            }
         }
         if let Err((key, reason)) = self.http2.check() {
             return wrong(&format!("http2.{key}"), reason);
@@ -658,6 +678,9 @@ impl Default for Session {
             max_timeout: seconds(60),
             trust_client_session: false,
             duplicate_connect_status: 500,
+            max_sessions_per_browser: 4,
+            http2_max_sessions_per_browser: -1,
+            multi_session_interval: seconds(2),
         }
     }
 }

@@ -11,9 +11,10 @@ use serde_json::json;
 
 use super::exchange::{Exchanged, Place, exchange};
 use super::{Connection, Public, Transport};
+use crate::auth::Browser;
 use crate::http::{self, Reply};
 use crate::metrics;
-use crate::sessions::Handle;
+use crate::sessions::{Handle, Seat};
 
 pub(super) const TRANSPORT: Transport = Transport {
     connection_type: "long-polling",
@@ -35,6 +36,22 @@ enum NoReply {
     LogFailed,
 }
 
+/// The place of a connect among those that its browser has held.
+enum Seating {
+    /// It takes none from others.
+    Unneeded,
+    /// If it has to wait: in this browser, of which so many sessions may.
+    Wanted(Browser, usize),
+    /// It waits.
+    Taken(#[expect(dead_code, reason = "held, never looked at")] Seat),
+}
+
+impl Seating {
+    fn of(bounded: Option<(Browser, usize)>) -> Self {
+        bounded.map_or(Self::Unneeded, |(browser, most)| Self::Wanted(browser, most))
+    }
+}
+
 async fn answer(public: Arc<Public>, connection: Connection, request: Request<Incoming>) -> Reply {
     let mut who = public.requester(&request).await;
     let knew_browser = who.browser.is_some();
@@ -53,8 +70,9 @@ async fn answer(public: Arc<Public>, connection: Connection, request: Request<In
         Ok(Err(error)) => return refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
         Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
     };
+    let seating = Seating::of(who.browser.clone().zip(connection.most_held()));
     let cookie = who.browser.filter(|_| exchanged.shook_hands && !knew_browser);
-    let mut response = respond(&public, &connection, carrier, exchanged).await;
+    let mut response = respond(&public, &connection, carrier, seating, exchanged).await;
     if let Some(browser) = cookie {
         response
             .headers_mut()
@@ -67,6 +85,7 @@ async fn respond(
     public: &Arc<Public>,
     connection: &Connection,
     carrier: bayeux::Carrier,
+    mut seating: Seating,
     exchanged: Exchanged,
 ) -> Reply {
     let mut events = Vec::new();
@@ -83,7 +102,7 @@ async fn respond(
             Place::Reply(reply) => replies.push(reply),
             // A later connect of the same body has taken its place, and there is one answer.
             Place::Connect(_) if Some(number) != last_connect => {}
-            Place::Connect(handle) => match hold(public, &handle, carrier, &mut events).await {
+            Place::Connect(handle) => match hold(public, &handle, carrier, &mut seating, &mut events).await {
                 Ok(reply) => {
                     answered = Some(handle);
                     replies.push(reply);
@@ -116,6 +135,7 @@ async fn hold(
     public: &Arc<Public>,
     handle: &Arc<Handle>,
     carrier: bayeux::Carrier,
+    seating: &mut Seating,
     events: &mut Vec<Arc<Delivery>>,
 ) -> Result<Box<bayeux::Reply>, NoReply> {
     let _counted = Counted::new(public);
@@ -123,7 +143,7 @@ async fn hold(
     let mut stopping = false;
     loop {
         let outputs = tokio::select! {
-            outputs = public.sessions.outputs(handle, carrier, usize::MAX) => outputs,
+            outputs = outputs(public, handle, carrier, seating) => outputs,
             () = shutdown.wait(), if !stopping => {
                 stopping = true;
                 public.sessions.release(handle);
@@ -146,6 +166,28 @@ async fn hold(
             }
         }
     }
+}
+
+/// What there is to do: at once if there is anything, since only who waits is in the way of others.
+async fn outputs(
+    public: &Public,
+    handle: &Arc<Handle>,
+    carrier: bayeux::Carrier,
+    seating: &mut Seating,
+) -> Vec<Output> {
+    if let Seating::Wanted(browser, most) = seating {
+        let outputs = public.sessions.outputs(handle, carrier, usize::MAX).now();
+        if !outputs.is_empty() {
+            return outputs;
+        }
+        let seat = public.crowd.seat(browser, handle, *most);
+        if seat.is_none() {
+            let interval = public.config.session.multi_session_interval.0;
+            public.sessions.handle_crowded(handle, carrier, interval);
+        }
+        *seating = seat.map_or(Seating::Unneeded, Seating::Taken);
+    }
+    public.sessions.outputs(handle, carrier, usize::MAX).await
 }
 
 /// The client has given up on this connect: what it says to it must not look like an answer.

@@ -23,7 +23,7 @@ use crate::cors::{Cors, Source};
 use crate::http::{self, Reply, Service, Shutdown};
 use crate::log::EventLog;
 use crate::metrics::{Metrics, Outcome};
-use crate::sessions::{Handle, Requester, Sessions};
+use crate::sessions::{Crowd, Handle, Requester, Sessions};
 
 /// One way for clients to come.
 pub struct Transport {
@@ -50,6 +50,8 @@ pub struct Public {
     pub browsers: Browsers,
     /// Whose pages may ask.
     pub cors: Cors,
+    /// How many connects each browser has held.
+    pub crowd: Arc<Crowd>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Paths and bounds.
@@ -81,6 +83,17 @@ impl Connection {
             last_replies: Arc::default(),
             is_shared: false,
         }
+    }
+
+    /// How many sessions of one browser may have a connect held, if that is bounded.
+    fn most_held(&self) -> Option<usize> {
+        let session = &self.public.config.session;
+        let most = if self.is_shared {
+            session.http2_max_sessions_per_browser
+        } else {
+            session.max_sessions_per_browser
+        };
+        usize::try_from(most).ok()
     }
 
     /// The response that is about to leave carries a connect reply of this session.
