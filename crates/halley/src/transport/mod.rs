@@ -120,51 +120,55 @@ impl Connection {
 }
 
 impl Connection {
-    /// Finds the transport for a request that may be asked.
-    async fn route(self, request: Request<Incoming>) -> Reply {
+    /// Answers a request that may be asked. Nothing of it stays here: hyper keeps room for this future as long as the connection
+    /// is there.
+    fn route(self, request: Request<Incoming>) -> BoxFuture<'static, Reply> {
         let public = Arc::clone(&self.public);
+        let at_once = |reply| Box::pin(std::future::ready(reply));
         if !public.serves(request.uri().path()) {
-            return http::text(StatusCode::NOT_FOUND, public.directions());
+            return at_once(http::text(StatusCode::NOT_FOUND, public.directions()));
         }
         if request.method() == Method::OPTIONS {
-            return public.cors.preflight(&request);
+            return at_once(public.cors.preflight(&request));
         }
         match ALL.iter().find(|transport| (transport.accepts)(&request)) {
-            Some(transport) => (transport.answer)(public, self, request).await,
-            None => {
-                let mut response = http::text(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "Bayeux is spoken by POST or WebSocket\n",
-                );
-                response
-                    .headers_mut()
-                    .insert(header::ALLOW, header::HeaderValue::from_static("POST"));
-                response
-            }
+            Some(transport) => (transport.answer)(public, self, request),
+            None => at_once(not_allowed()),
         }
     }
 }
 
+fn not_allowed() -> Reply {
+    let mut response = http::text(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "Bayeux is spoken by POST or WebSocket\n",
+    );
+    response
+        .headers_mut()
+        .insert(header::ALLOW, header::HeaderValue::from_static("POST"));
+    response
+}
+
 impl Service for Connection {
-    async fn answer(mut self, request: Request<Incoming>) -> Reply {
+    fn answer(mut self, request: Request<Incoming>) -> impl Future<Output = Reply> + Send {
         self.is_shared = request.version() == Version::HTTP_2;
         if !self.is_shared {
             // Another request on this connection: the response before it was written.
             self.last_replies.lock().clear();
         }
         let public = Arc::clone(&self.public);
-        match public.cors.source(&request) {
-            Source::Own => self.route(request).await,
-            Source::Listed(origin) => {
-                let mut reply = self.route(request).await;
+        let source = public.cors.source(&request);
+        let (origin, answered) = match source {
+            Source::Own => (None, self.route(request)),
+            Source::Listed(origin) => (Some(origin), self.route(request)),
+            Source::Foreign => (None, public.refuse_origin(&request)),
+        };
+        async move {
+            let mut reply = answered.await;
+            if let Some(origin) = origin {
                 public.cors.share(origin, &mut reply);
-                reply
             }
-            Source::Foreign => {
-                let result = "origin_refused";
-                public.metrics.refusals.get_or_create(&Outcome { result }).inc();
-                public.cors.refuse(&request)
-            }
+            reply
         }
     }
 
@@ -184,6 +188,12 @@ impl Public {
             path.strip_prefix(base)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
+    }
+
+    fn refuse_origin(&self, request: &Request<Incoming>) -> BoxFuture<'static, Reply> {
+        let result = "origin_refused";
+        self.metrics.refusals.get_or_create(&Outcome { result }).inc();
+        Box::pin(std::future::ready(self.cors.refuse(request)))
     }
 
     fn directions(&self) -> String {
