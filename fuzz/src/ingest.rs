@@ -76,7 +76,7 @@ fn expected<'a>(body: &'a [u8], limits: &Limits) -> Option<Vec<Fields<'a>>> {
 }
 
 fn is_right(event: &Fields<'_>, limits: &Limits) -> bool {
-    let known = ["user", "channel", "data", "id"];
+    let known = ["user", "channel", "data", "id", "lazy"];
     let each_once = event.0.len() == event.names().len()
         && event
             .names()
@@ -97,7 +97,10 @@ fn is_right(event: &Fields<'_>, limits: &Limits) -> bool {
             .text("id")
             .is_some_and(|id| (1..=limits.id_bytes).contains(&id.len())),
     };
-    each_once && is_channel && is_user && is_id && event.one("data").is_some()
+    let is_lazy = event
+        .one("lazy")
+        .is_none_or(|lazy| matches!(lazy, "true" | "false"));
+    each_once && is_channel && is_user && is_id && is_lazy && event.one("data").is_some()
 }
 
 /// A channel that a publisher may name: none of the protocol's own, and no wildcard.
@@ -126,6 +129,7 @@ fn check_event(event: &Event, sent: &Fields<'_>) {
         Audience::User(user) => Some(&*user.0),
     };
     assert_eq!(user, sent.text("user").as_deref(), "whom it is for");
+    assert_eq!(event.traits.lazy.is_some(), sent.one("lazy") == Some("true"));
 }
 
 /// The position of each, in the form in which the body came.
@@ -183,6 +187,7 @@ impl Door {
         };
         let ingest = Ingest::new(
             Arc::<Recorder>::clone(&log),
+            bayeux::Settings::default(),
             limits.clone(),
             Arc::new(Metrics::default()),
         );

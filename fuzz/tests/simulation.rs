@@ -17,6 +17,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 const ACKNOWLEDGING: Plan = Plan {
     acknowledges: true,
     honest: true,
+    connect_only: false,
+    echoes: true,
     queue_events: 5,
     queue_bytes: 1 << 20,
 };
@@ -45,6 +47,11 @@ proptest! {
     }
 
     #[test]
+    fn a_plain_client_that_gets_events_with_connects_only_gets_everything(steps in steps()) {
+        World::new(Plan { connect_only: true, echoes: false, ..PLAIN }).run(&steps);
+    }
+
+    #[test]
     fn a_client_that_lies_costs_no_more_than_others(steps in steps(), acknowledges in any::<bool>()) {
         let plan = Plan { acknowledges, honest: false, queue_bytes: 300, ..ACKNOWLEDGING };
         World::new(plan).run(&steps);
@@ -54,7 +61,11 @@ proptest! {
 #[test]
 fn a_number_that_the_client_had_before_does_not_confirm_a_gap() {
     use Step::*;
-    let publish = |channel| Publish { channel, size: 0 };
+    let publish = |channel| Publish {
+        channel,
+        size: 0,
+        lazy: 0,
+    };
     let connect = Connect {
         socket: false,
         claim: Claim::Honest,

@@ -6,10 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use bayeux::{Carrier, CarrierKind};
 use serde_json::Value;
 
+use super::world::Plan;
 use crate::channel::{matches, segments};
 
 pub(super) struct Client {
-    pub(super) acknowledges: bool,
+    acknowledges: bool,
+    /// Events come to it with replies only, on a socket too.
+    delivers_with_connect: bool,
+    /// The number of the last reply.
     pub(super) acknowledged: u64,
     /// What it waits on.
     pub(super) link: Option<Carrier>,
@@ -25,6 +29,10 @@ pub(super) struct Client {
     required: BTreeMap<u64, BTreeSet<u64>>,
     /// What it may get, since it has left the channel.
     optional: BTreeSet<u64>,
+    /// What it asked for although it may have it, because of which subscriptions, and has not got since.
+    again: BTreeMap<u64, BTreeSet<u64>>,
+    /// All that it ever asked for in this way: that comes when nothing else is under way.
+    replayed: BTreeSet<u64>,
     /// Each pattern, and which subscription it is: one that ends and begins again is another one.
     subscriptions: BTreeMap<String, u64>,
     subscribed: u64,
@@ -35,9 +43,10 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(acknowledges: bool, position: u64) -> Self {
+    pub(super) fn new(plan: Plan, position: u64) -> Self {
         Self {
-            acknowledges,
+            acknowledges: plan.acknowledges,
+            delivers_with_connect: plan.delivers_with_connect(),
             acknowledged: 0,
             link: None,
             connecting: false,
@@ -47,6 +56,8 @@ impl Client {
             position,
             required: BTreeMap::new(),
             optional: BTreeSet::new(),
+            again: BTreeMap::new(),
+            replayed: BTreeSet::new(),
             subscriptions: BTreeMap::new(),
             subscribed: 0,
             excused_below: 0,
@@ -68,11 +79,7 @@ impl Client {
         let Some(left) = self.subscriptions.remove(pattern) else {
             return;
         };
-        for because in self.required.values_mut() {
-            because.remove(&left);
-        }
-        let gone = self.required.extract_if(.., |_, because| because.is_empty());
-        self.optional.extend(gone.map(|(offset, _)| offset));
+        self.release(left, u64::MAX);
     }
 
     /// Something was published.
@@ -81,6 +88,37 @@ impl Client {
         if !because.is_empty() {
             self.required.insert(offset, because);
         }
+    }
+
+    /// It asked for everything after an offset on one of its patterns: what there is, besides what is still to come, and not
+    /// what was before.
+    pub(super) fn replay<'a>(
+        &mut self,
+        pattern: &str,
+        after: u64,
+        events: impl Iterator<Item = (u64, &'a str)>,
+    ) {
+        let subscription = self.subscriptions[pattern];
+        self.release(subscription, after);
+        let pattern = segments(pattern).expect("a pattern");
+        for (offset, channel) in events {
+            if offset > after && matches(&pattern, &segments(channel).expect("a name")) {
+                self.required.entry(offset).or_default().insert(subscription);
+                self.again.entry(offset).or_default().insert(subscription);
+                self.replayed.insert(offset);
+            }
+        }
+    }
+
+    /// What was promised because of a subscription is not promised any more, up to an offset.
+    fn release(&mut self, subscription: u64, through: u64) {
+        let promised = self.required.range_mut(..=through);
+        for (_, because) in promised.chain(self.again.range_mut(..=through)) {
+            because.remove(&subscription);
+        }
+        self.again.retain(|_, because| !because.is_empty());
+        let gone = self.required.extract_if(.., |_, because| because.is_empty());
+        self.optional.extend(gone.map(|(offset, _)| offset));
     }
 
     /// The server goes on from the start of another log: these may come besides.
@@ -108,7 +146,7 @@ impl Client {
 
     /// An event came; with what it belongs to, if that is to come.
     pub(super) fn take_event(&mut self, offset: u64, carrier: Carrier, first: u64) {
-        if self.acknowledges || carrier.kind == CarrierKind::Exchange {
+        if self.delivers_with_connect || carrier.kind == CarrierKind::Exchange {
             self.unapplied.push(offset);
         } else {
             self.apply(offset, first);
@@ -130,11 +168,16 @@ impl Client {
             self.excused_below = self.excused_below.max(told);
             self.is_owed_a_word = false;
         }
+        if self.acknowledges {
+            let number = reply["ext"]["ack"].as_u64().expect("a number to acknowledge");
+            if number >> OFFSET_BITS > self.acknowledged >> OFFSET_BITS {
+                // The session has gone back.
+                self.position = 0;
+            }
+            self.acknowledged = number;
+        }
         for offset in std::mem::take(&mut self.unapplied) {
             self.apply(offset, first);
-        }
-        if self.acknowledges {
-            self.acknowledged = reply["ext"]["ack"].as_u64().expect("a number to acknowledge");
         }
         self.recovering = false;
         self.connecting = false;
@@ -152,10 +195,11 @@ impl Client {
         let since = (self.position + 1).max(first).max(self.excused_below);
         let skipped = self
             .required
-            .keys()
-            .find(|skipped| (since..offset).contains(*skipped) && !self.seen.contains(skipped));
+            .range(since.min(offset)..offset)
+            .find(|(skipped, _)| !self.seen.contains(skipped) && !self.replayed.contains(skipped));
         assert!(skipped.is_none(), "{offset} came before {skipped:?}");
         self.seen.insert(offset);
+        self.again.remove(&offset);
         self.position = offset;
     }
 
@@ -163,15 +207,14 @@ impl Client {
         self.unapplied.clear();
     }
 
-    /// It said that it has everything up to here, true or not. What is above comes again; so may what is below, where such
-    /// a number says nothing.
-    pub(super) fn has_claimed(&mut self, offset: u64, is_believed: bool) {
-        if offset > self.acknowledged {
-            self.excuse(offset);
+    /// It said that it has everything up to the offset of this number, true or not. Anything may come again.
+    pub(super) fn has_claimed(&mut self, number: u64) {
+        if number > self.acknowledged {
+            self.excuse(number & OFFSET);
         }
-        self.position = if is_believed { self.position.min(offset) } else { 0 };
-        if offset > 0 {
-            self.acknowledged = offset;
+        self.position = 0;
+        if number > 0 {
+            self.acknowledged = number;
         }
     }
 
@@ -192,6 +235,8 @@ impl Client {
         self.seen.clear();
         self.required.clear();
         self.optional.clear();
+        self.again.clear();
+        self.replayed.clear();
         self.position = 0;
         self.excused_below = 0;
         self.is_owed_a_word = true;
@@ -204,7 +249,11 @@ impl Client {
         }
         self.required
             .range(self.excused_below..)
-            .find(|(offset, _)| !self.seen.contains(offset))
+            .find(|(offset, _)| !self.seen.contains(offset) || self.again.contains_key(offset))
             .map(|(offset, _)| format!("event {offset}; told of a gap below {}", self.excused_below))
     }
 }
+
+/// Below them in a number is the offset, above how often the session has gone back.
+pub(super) const OFFSET_BITS: u32 = 45;
+const OFFSET: u64 = (1 << OFFSET_BITS) - 1;

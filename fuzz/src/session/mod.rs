@@ -13,7 +13,7 @@ mod world;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 
-pub use step::{Claim, Step, Words};
+pub use step::{Claim, From, Step, Words};
 pub use world::{Plan, World};
 
 use crate::Target;
@@ -60,6 +60,8 @@ impl<'a> Arbitrary<'a> for Plan {
         Ok(Self {
             acknowledges: kind & 1 == 0,
             honest: kind & 2 == 0,
+            connect_only: kind & 4 != 0,
+            echoes: kind & 8 == 0,
             queue_events: 1 + usize::from(queue % 16),
             queue_bytes: [100, 300, 1000, 1 << 20][usize::from(queue / 64)],
         })

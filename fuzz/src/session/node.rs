@@ -7,7 +7,7 @@ use std::time::Instant;
 use bayeux::codec::{self, Body};
 use bayeux::{
     Answer, Carrier, ChannelName, ChannelPattern, ClientId, Delivery, Failure, Limits, LogEnds, Message,
-    Offset, Output, PageRead, Reply, Routes, Session, Settings, Snapshot,
+    Offset, Output, PageRead, Reply, Rights, Routes, Session, Settings, Snapshot, Traits,
 };
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -32,7 +32,15 @@ pub(super) enum Answered {
     /// The reply to a connect comes when it is polled for.
     Held,
     /// To be published, and the reply if that succeeds.
-    Publish(ChannelName, Box<RawValue>, Value),
+    Publish(Box<Published>, Value),
+}
+
+/// What a client publishes.
+#[derive(Debug)]
+pub(super) struct Published {
+    pub(super) channel: ChannelName,
+    pub(super) data: Box<RawValue>,
+    pub(super) traits: Traits,
 }
 
 /// What a carrier is to do.
@@ -61,17 +69,21 @@ pub(super) struct Ends {
 
 struct Routing<'a> {
     routes: &'a mut BTreeSet<ChannelPattern>,
-    end: Offset,
+    ends: LogEnds,
 }
 
 impl Routes for Routing<'_> {
-    fn add(&mut self, pattern: &ChannelPattern) -> Offset {
+    fn add(&mut self, pattern: &ChannelPattern) -> LogEnds {
         assert!(self.routes.insert(pattern.clone()), "{pattern} is routed twice");
-        self.end
+        self.ends
     }
 
     fn remove(&mut self, pattern: &ChannelPattern) {
         assert!(self.routes.remove(pattern), "{pattern} was not routed");
+    }
+
+    fn ends(&self) -> LogEnds {
+        self.ends
     }
 }
 
@@ -87,15 +99,25 @@ impl Node {
     }
 
     /// A handshake. Whatever session there was is left to itself.
-    pub(super) fn open(&mut self, now: Instant, ext: &str, ends: Ends) -> Value {
+    pub(super) fn open(&mut self, now: Instant, carrier: Carrier, ext: &str, ends: Ends) -> Value {
         self.routes.clear();
         self.record = None;
-        let text = format!(r#"{{"channel":"/meta/handshake"{ext}}}"#);
+        self.taken_from = None;
+        let text = format!(r#"{{"channel":"/meta/handshake","ext":{{{ext}}}}}"#);
         let message = only(&text, &self.settings.limits);
         let (id, settings) = (ClientId::new(CLIENT), Arc::clone(&self.settings));
-        let (session, reply) = Session::open(id, settings, ends.of_log(), now, &message);
+        let (mut session, reply) =
+            Session::open(id, settings, Rights::default(), ends.of_log(), now, &message);
+        let mut routing = Routing {
+            routes: &mut self.routes,
+            ends: ends.of_log(),
+        };
+        let answer = session.greet(now, carrier, &message, reply, &mut routing);
         self.session = Some(session);
-        json(&reply)
+        match answer {
+            Answer::Reply(reply) => json(&reply),
+            Answer::Held | Answer::Publish(_) => panic!("a handshake is answered at once"),
+        }
     }
 
     /// A body comes in. Messages that are for no session of this server are answered by it.
@@ -135,18 +157,23 @@ impl Node {
         let before = session.subscriptions().to_vec();
         let mut routing = Routing {
             routes: &mut self.routes,
-            end: Offset(ends.last),
+            ends: ends.of_log(),
         };
         let answer = session.handle_message(now, carrier, alone, message, &mut routing);
-        if self.record.is_none() || before != session.subscriptions() {
+        let changed = session.take_record_change() || before != session.subscriptions();
+        if self.record.is_none() || changed {
             self.write(ends.epoch);
         }
         match answer {
             Answer::Reply(reply) => Answered::Reply(json(&reply)),
             Answer::Held => Answered::Held,
-            Answer::Publish(channel, reply) => {
-                let data = message.data.unwrap_or(RawValue::NULL).to_owned();
-                Answered::Publish(channel, data, json(&reply))
+            Answer::Publish(publish) => {
+                let published = Published {
+                    channel: publish.channel,
+                    data: message.data.unwrap_or(RawValue::NULL).to_owned(),
+                    traits: publish.traits,
+                };
+                Answered::Publish(Box::new(published), json(&publish.reply))
             }
         }
     }
@@ -160,9 +187,9 @@ impl Node {
             .record
             .clone()
             .expect("written down with the first subscription");
-        let written = serde_json::to_string(&record).expect("a record is JSON");
-        let read: Snapshot = serde_json::from_str(&written).expect("a record is read as it was written");
-        assert_eq!(read, record, "{written}");
+        let written = again(&record);
+        let read: Snapshot = serde_json::from_str(&written).expect("a record is a text");
+        assert_eq!(again(&read), written, "a record is read as it was written");
         self.routes = read
             .subscriptions
             .iter()
@@ -170,7 +197,15 @@ impl Node {
             .collect();
         let (id, settings) = (ClientId::new(CLIENT), Arc::clone(&self.settings));
         let same_log = epoch == ends.epoch;
-        let mut session = Session::resume(id, settings, read, ends.of_log(), same_log, now);
+        let mut session = Session::resume(
+            id,
+            settings,
+            Rights::default(),
+            read,
+            ends.of_log(),
+            same_log,
+            now,
+        );
         session.handle_missed(Offset(ends.last));
         self.taken_from = session.has_gap().then_some(epoch);
         self.session = Some(session);
@@ -211,10 +246,21 @@ impl Node {
         }
     }
 
-    pub(super) fn poll(&mut self, now: Instant, carrier: Carrier, dispatched: u64) -> Option<Said> {
+    pub(super) fn poll(
+        &mut self,
+        now: Instant,
+        carrier: Carrier,
+        dispatched: u64,
+        epoch: u32,
+    ) -> Option<Said> {
         let session = self.session.as_mut()?;
         session.handle_progress(Offset(dispatched));
-        Some(match session.poll_output(now, carrier)? {
+        let output = session.poll_output(now, carrier);
+        if session.take_record_change() {
+            self.write(epoch);
+        }
+        let session = self.session.as_mut()?;
+        Some(match output? {
             Output::Event(event) => Said::Event(event),
             Output::Reply(reply) => Said::Reply(json(&reply)),
             Output::Ping(offset) => Said::Ping(offset.0),
@@ -342,6 +388,10 @@ impl Ends {
 fn only<'a>(text: &'a str, limits: &Limits) -> Message<'a> {
     let mut decoded = codec::decode(text.as_bytes(), limits).expect("well formed");
     decoded.remove(0).expect("well formed")
+}
+
+fn again(record: &Snapshot) -> String {
+    serde_json::to_string(record).expect("a record is JSON")
 }
 
 fn json(reply: &Reply) -> Value {

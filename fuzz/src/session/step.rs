@@ -11,6 +11,8 @@ pub enum Step {
         channel: usize,
         /// How large.
         size: usize,
+        /// Which of [`super::words::LAZY`].
+        lazy: usize,
     },
     /// The log goes on with as many events as that.
     Dispatch(usize),
@@ -27,6 +29,13 @@ pub enum Step {
     },
     /// Over the socket if there is one.
     Subscribe(usize),
+    /// The same, and older events are wanted.
+    Replay {
+        /// Which of [`super::words::PATTERNS`].
+        pattern: usize,
+        /// From where on.
+        from: From,
+    },
     /// As the first message of a new socket.
     SubscribeOnNewSocket(usize),
     /// Over the socket if there is one.
@@ -80,6 +89,21 @@ pub enum Claim {
     Odd(usize),
 }
 
+/// From where in the log a subscription wants events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// Only new ones.
+    Now,
+    /// All that there are.
+    Start,
+    /// Those after an offset: so much after the beginning of the log.
+    AfterFirst(u64),
+    /// So much before its end.
+    BeforeLast(u64),
+    /// So much after its end.
+    BeyondLast(u64),
+}
+
 /// A message that is no connect, field by field: which of the lists in [`super::words`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Words {
@@ -103,11 +127,12 @@ pub struct Words {
 type Kind = (u8, fn(&mut Unstructured<'_>) -> Result<Step>);
 
 /// Every kind. The first is what a shrunk step becomes.
-const KINDS: [Kind; 21] = [
+const KINDS: [Kind; 22] = [
     (16, |u| {
         Ok(Step::Publish {
             channel: pick(u)?,
             size: pick(u)?,
+            lazy: pick(u)?,
         })
     }),
     (13, |u| Ok(Step::Dispatch(1 + pick(u)? % 6))),
@@ -124,6 +149,12 @@ const KINDS: [Kind; 21] = [
     }),
     (3, |u| Ok(Step::Subscribe(pick(u)?))),
     (2, |u| Ok(Step::SubscribeOnNewSocket(pick(u)?))),
+    (3, |u| {
+        Ok(Step::Replay {
+            pattern: pick(u)?,
+            from: from(u)?,
+        })
+    }),
     (3, |u| Ok(Step::Unsubscribe(pick(u)?))),
     (4, |u| words(u).map(Step::Say)),
     (2, |u| Ok(Step::Pong(pick(u)? as u64))),
@@ -176,6 +207,17 @@ fn connect(u: &mut Unstructured<'_>) -> Result<Step> {
         },
         advice: if oddness / 20 % 4 == 0 { pick(u)? } else { 0 },
         batch: oddness >= 240,
+    })
+}
+
+fn from(u: &mut Unstructured<'_>) -> Result<From> {
+    let [kind, distance] = u.arbitrary::<[u8; 2]>()?;
+    Ok(match kind % 8 {
+        0 => From::Now,
+        1 | 2 => From::Start,
+        3 => From::AfterFirst(distance.into()),
+        4 => From::BeyondLast(1 + u64::from(distance)),
+        _ => From::BeforeLast(u64::from(distance % 16)),
     })
 }
 

@@ -73,6 +73,20 @@ pub(super) const ACKS: [(&str, bool); 14] = [
     ("0.1", false),
 ];
 
+/// How long an event may wait for company.
+pub(super) const LAZY: [Option<Duration>; 8] = [
+    None,
+    None,
+    None,
+    None,
+    None,
+    None,
+    Some(Duration::from_secs(1)),
+    Some(LONGEST_LAZY),
+];
+
+pub(super) const LONGEST_LAZY: Duration = Duration::from_secs(5);
+
 /// What a client advises.
 #[derive(Clone, Copy)]
 pub(super) struct Advised {
@@ -152,11 +166,17 @@ const IDS: [Field; 9] = [
     (r#","id":"1","id":"2""#, false),
 ];
 
-const EXTS: [Field; 6] = [
+const EXTS: [Field; 9] = [
     ("", true),
     (r#","ext":{"ack":"x","replay":{"/a":-1}}"#, true),
     (r#","ext":null"#, true),
     (r#","ext":{"ack":9007199254740993}"#, true),
+    (
+        r#","ext":{"timesync":{"tc":1,"l":0,"o":-9223372036854775808}}"#,
+        true,
+    ),
+    (r#","ext":{"timesync":[1,2,3],"binary":{}}"#, true),
+    (r#","ext":{"timesync":{"tc":1e3},"replay":7}"#, true),
     (r#","ext":"x""#, false),
     (r#","ext":[]"#, false),
 ];

@@ -8,15 +8,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bayeux::{
-    Carrier, CarrierKind, ChannelName, ChannelPattern, Delivery, Limits, Offset, PageRead, Settings,
+    Access, Carrier, CarrierKind, ChannelName, ChannelPattern, Delivery, Draft, Limits, Offset, PageRead,
+    Rule, Rules, Settings, Traits,
 };
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::client::Client;
-use super::node::{Answered, CLIENT, Ends, Node, Said, Wanted};
-use super::step::{Claim, Step, Words};
-use super::words::{self, ACKS, ADVICE, CHANNELS, Expected, PATTERNS, entry};
+use super::client::{Client, OFFSET_BITS};
+use super::node::{Answered, CLIENT, Ends, Node, Published, Said, Wanted};
+use super::step::{Claim, From, Step, Words};
+use super::words::{self, ACKS, ADVICE, CHANNELS, Expected, LAZY, PATTERNS, entry};
 
 const PAGE: usize = 3;
 
@@ -27,10 +28,20 @@ pub struct Plan {
     pub acknowledges: bool,
     /// The client says of what arrived nothing but the truth. One that lies may lose by it, and nothing worse.
     pub honest: bool,
+    /// Events come with replies to connects only, on a socket too, whether or not they are acknowledged.
+    pub connect_only: bool,
+    /// The client gets back what it publishes.
+    pub echoes: bool,
     /// Events that the session may keep.
     pub queue_events: usize,
     /// Bytes of events that it may keep.
     pub queue_bytes: usize,
+}
+
+impl Plan {
+    pub(super) fn delivers_with_connect(self) -> bool {
+        self.acknowledges || self.connect_only
+    }
 }
 
 /// All of it.
@@ -55,6 +66,10 @@ pub struct World {
     advised: Option<CarrierKind>,
     /// The client has said goodbye.
     left: bool,
+    /// Something was published that is in no hurry.
+    has_lazy: bool,
+    /// Numbers to acknowledge may count anew: they are more than offsets.
+    counts_anew: bool,
 }
 
 /// One carrier: the server's task for it, and what is on its way to the client.
@@ -110,11 +125,13 @@ impl World {
             dispatched: 0,
             carriers: 0,
             pipes: Vec::new(),
-            client: Client::new(plan.acknowledges, 0),
+            client: Client::new(plan, 0),
             connected: false,
             fresh: false,
             advised: None,
             left: false,
+            has_lazy: false,
+            counts_anew: false,
         };
         world.begin();
         world
@@ -134,7 +151,7 @@ impl World {
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Publish { channel, size } => self.publish_some(channel, size),
+            Step::Publish { channel, size, lazy } => self.publish_some(channel, size, lazy),
             Step::Dispatch(count) => (0..count).for_each(|_| self.dispatch()),
             Step::Connect {
                 socket,
@@ -143,6 +160,7 @@ impl World {
                 batch,
             } => self.connect(socket, claim, advice, batch),
             Step::Subscribe(pattern) => self.subscribe(pattern),
+            Step::Replay { pattern, from } => self.replay(pattern, from),
             Step::SubscribeOnNewSocket(pattern) => {
                 self.abandon();
                 self.client.link = Some(self.open(CarrierKind::Socket));
@@ -169,13 +187,18 @@ impl World {
                 self.node.crash();
                 self.die();
             }
-            Step::Retain(count) => self.first = (self.first + count).min(self.end() + 1),
+            Step::Retain(count) => {
+                // What is new enough not to be dispatched is new enough to be kept.
+                let dispatched = self.base + self.dispatched as u64;
+                self.first = (self.first + count).min(dispatched + 1);
+            }
             Step::LoseLog(distance) => self.lose_log(distance),
             Step::Leave => self.leave(),
         }
     }
 
-    /// The network is well again: everything must arrive, and no timeout may be needed for it.
+    /// The network is well again: everything must arrive, and no timeout may be needed for it, but for what is in no hurry and
+    /// for a way back in the log, which waits for proof.
     fn heal(&mut self) {
         for round in 0..200 {
             while self.dispatched < self.log.len() {
@@ -183,6 +206,9 @@ impl World {
             }
             while self.pipes.iter().any(|pipe| pipe.read.is_some()) {
                 self.read(0);
+            }
+            if self.has_lazy || self.counts_anew {
+                self.pass(words::LONGEST_LAZY);
             }
             self.arrive(100);
             self.check();
@@ -214,15 +240,20 @@ impl World {
 
     /// A handshake and a first subscription.
     fn begin(&mut self) {
-        let ext = if self.plan.acknowledges {
-            r#","ext":{"ack":true}"#
-        } else {
-            ""
-        };
-        let reply = self.node.open(self.now, ext, self.ends());
+        let ext: Vec<_> = [
+            (self.plan.acknowledges, r#""ack":true"#),
+            (self.plan.connect_only, r#""metaConnectDeliverOnly":true"#),
+            (!self.plan.echoes, r#""broadcastToPublisher":false"#),
+        ]
+        .into_iter()
+        .filter_map(|(is_wanted, text)| is_wanted.then_some(text))
+        .collect();
+        let carrier = self.open(CarrierKind::Exchange);
+        let reply = self.node.open(self.now, carrier, &ext.join(","), self.ends());
+        self.pipes.retain(|pipe| pipe.carrier != carrier);
         assert_eq!(reply["clientId"], CLIENT, "{reply}");
         assert_eq!(reply["ext"]["ack"] == true, self.plan.acknowledges, "{reply}");
-        self.client = Client::new(self.plan.acknowledges, self.end());
+        self.client = Client::new(self.plan, self.end());
         self.connected = false;
         self.fresh = false;
         self.advised = None;
@@ -231,18 +262,32 @@ impl World {
         self.arrive(1);
     }
 
-    fn publish_some(&mut self, channel: usize, size: usize) {
+    fn publish_some(&mut self, channel: usize, size: usize, lazy: usize) {
         let data = format!("\"{}\"", "0123456789".repeat([1, 1, 1, 0, 3, 8, 40][size % 7]));
-        let data = RawValue::from_string(data).expect("a text");
-        let name = ChannelName::parse(entry(&CHANNELS, channel)).expect("a name");
-        self.publish(name, &data);
+        let traits = Traits {
+            lazy: entry(&LAZY, lazy),
+            ..Traits::default()
+        };
+        self.publish(&Published {
+            channel: ChannelName::parse(entry(&CHANNELS, channel)).expect("a name"),
+            data: RawValue::from_string(data).expect("a text"),
+            traits,
+        });
     }
 
-    fn publish(&mut self, name: ChannelName, data: &RawValue) {
+    fn publish(&mut self, published: &Published) {
+        let Published {
+            channel,
+            data,
+            traits,
+        } = published;
         let offset = self.end() + 1;
-        self.client.expect(offset, name.as_str());
-        self.log
-            .push(Arc::new(Delivery::encode(Offset(offset), name, data)));
+        if traits.not_to.is_none() {
+            self.client.expect(offset, channel.as_str());
+        }
+        self.has_lazy |= traits.lazy.is_some();
+        let draft = Draft::new(channel.clone(), data, traits, 0);
+        self.log.push(Arc::new(draft.at(Offset(offset))));
     }
 
     fn dispatch(&mut self) {
@@ -280,13 +325,13 @@ impl World {
                     !matches!(claimed, Claimed::NoNumber),
                     "a number that is none is taken: {body}"
                 );
-                let is_strict = !has_gap && !is_fresh;
                 if let Claimed::Number(number) = claimed {
+                    let is_plain_offset = number >> OFFSET_BITS == 0 && !self.counts_anew;
                     assert!(
-                        !is_strict || number <= self.end(),
+                        has_gap || is_fresh || !is_plain_offset || number <= self.end(),
                         "acknowledges what is not there: {body}"
                     );
-                    self.client.has_claimed(number, is_strict);
+                    self.client.has_claimed(number);
                 }
                 if lies && !self.plan.acknowledges {
                     self.client.excuse(self.end());
@@ -409,6 +454,46 @@ impl World {
         }
     }
 
+    /// Subscribes, perhaps again, to what there is already.
+    fn replay(&mut self, pattern: usize, from: From) {
+        let pattern = entry(&PATTERNS, pattern);
+        let held = self.client.subscriptions();
+        if !held.contains(&pattern) && held.len() == words::SUBSCRIPTIONS {
+            return;
+        }
+        let (earliest, end) = (self.first - 1, self.end());
+        let (wish, after) = match from {
+            From::Now => ("-1".to_owned(), end),
+            From::Start => ("\"-2\"".to_owned(), earliest),
+            From::AfterFirst(distance) => (format!("\"{}\"", earliest + distance), earliest + distance),
+            From::BeforeLast(distance) => {
+                let after = end.saturating_sub(distance);
+                (after.to_string(), after)
+            }
+            From::BeyondLast(distance) => ((end + distance).to_string(), end + distance),
+        };
+        let is_there = (earliest..=end).contains(&after);
+        let text = format!(
+            r#"{{"channel":"/meta/subscribe","clientId":"{CLIENT}","subscription":"{pattern}","ext":{{"replay":{{"{pattern}":{wish}}}}}}}"#
+        );
+        let (reply, _) = self.say(&text, true);
+        assert_eq!(
+            reply["ext"]["replay"]["gap"] == true,
+            !is_there,
+            "{text}: {reply}"
+        );
+        self.client.subscribe(pattern);
+        if from != From::Now {
+            self.counts_anew = true;
+            let after = if is_there { after } else { earliest };
+            // Not what it would not have got in the first place.
+            let log = self.log.iter().filter(|event| event.offset().0 >= self.first);
+            let log = log.filter(|event| event.marks().not_to.is_none());
+            let events = log.map(|event| (event.offset().0, event.channel().as_str()));
+            self.client.replay(pattern, after, events);
+        }
+    }
+
     fn unsubscribe(&mut self, pattern: usize) {
         let pattern = entry(&PATTERNS, pattern);
         let text =
@@ -424,23 +509,25 @@ impl World {
                 .iter()
                 .for_each(|pattern| self.client.unsubscribe(pattern));
         }
-        let published = self.say(&words.text(), expected != Expected::Refused);
+        let (_, published) = self.say(&words.text(), expected != Expected::Refused);
         match expected {
             Expected::Subscribed(patterns) => {
                 patterns.iter().for_each(|pattern| self.client.subscribe(pattern));
                 assert!(published.is_none());
             }
             Expected::Published(channel) => {
-                let (name, data) = published.expect("a publish goes into the log");
-                assert_eq!(name.as_str(), channel);
-                self.publish(name, &data);
+                let published = published.expect("a publish goes into the log");
+                assert_eq!(published.channel.as_str(), channel);
+                assert_eq!(published.traits.not_to.is_none(), self.plan.echoes);
+                self.publish(&published);
             }
             Expected::Refused | Expected::Nothing | Expected::Unsubscribed(_) => assert!(published.is_none()),
         }
     }
 
-    /// Sends something that is no connect: over the socket, or over an exchange of its own. Returns what it publishes.
-    fn say(&mut self, text: &str, succeeds: bool) -> Option<(ChannelName, Box<RawValue>)> {
+    /// Sends something that is no connect: over the socket, or over an exchange of its own. Returns the reply, and what is
+    /// published.
+    fn say(&mut self, text: &str, succeeds: bool) -> (Value, Option<Box<Published>>) {
         let carrier = self.client.link.filter(|link| link.kind == CarrierKind::Socket);
         let own = carrier.is_none();
         let carrier = carrier.unwrap_or_else(|| self.open(CarrierKind::Exchange));
@@ -451,12 +538,12 @@ impl World {
         }
         let (reply, published) = match answered.remove(0) {
             Answered::Reply(reply) => (reply, None),
-            Answered::Publish(channel, data, reply) => (reply, Some((channel, data))),
+            Answered::Publish(published, reply) => (reply, Some(published)),
             Answered::Held => panic!("held: {text}"),
         };
         assert_eq!(reply["successful"], succeeds, "{text}: {reply}");
         self.wake_all();
-        published
+        (reply, published)
     }
 
     fn open(&mut self, kind: CarrierKind) -> Carrier {
@@ -515,15 +602,18 @@ impl World {
             if !pipe.served || pipe.read.is_some() {
                 return;
             }
-            match self
-                .node
-                .poll(self.now, pipe.carrier, self.base + self.dispatched as u64)
-            {
+            match self.node.poll(
+                self.now,
+                pipe.carrier,
+                self.base + self.dispatched as u64,
+                self.epoch,
+            ) {
                 None => return,
                 Some(Said::Event(event)) => self.send_event(place, &event),
                 Some(Said::Reply(reply)) => self.send_reply(place, reply),
                 Some(Said::Ping(offset)) => {
-                    let is_plain_socket = pipe.carrier.kind == CarrierKind::Socket && !self.plan.acknowledges;
+                    let is_plain_socket =
+                        pipe.carrier.kind == CarrierKind::Socket && !self.plan.delivers_with_connect();
                     assert!(is_plain_socket, "a ping that nobody needs");
                     pipe.asked = Some(offset);
                     pipe.frames.push_back(Frame::Ping(offset));
@@ -540,7 +630,7 @@ impl World {
     fn send_event(&mut self, place: usize, event: &Delivery) {
         let (pipe, offset) = (&mut self.pipes[place], event.offset().0);
         assert!(self.client.may_get(offset), "{offset} was not asked for");
-        if self.plan.acknowledges || pipe.carrier.kind == CarrierKind::Exchange {
+        if self.plan.delivers_with_connect() || pipe.carrier.kind == CarrierKind::Exchange {
             let waiting = pipe
                 .connect
                 .as_mut()
@@ -742,11 +832,16 @@ impl World {
 
     fn lose_log(&mut self, distance: u64) {
         self.node.crash();
-        self.base = self.end() + distance;
+        // Half of the time with the same offsets again, and half of the time beyond them.
+        self.base = match distance % 2 {
+            0 => distance / 16,
+            _ => self.end() + distance,
+        };
         self.log.clear();
         self.first = self.base + 1;
         self.epoch += 1;
         self.die();
+        self.counts_anew = true;
         self.client.lose_log();
     }
 
@@ -816,9 +911,12 @@ impl World {
 
 /// Limits so low that a few steps meet them.
 fn settings(plan: Plan) -> Settings {
-    let server_owned = ChannelPattern::parse(words::SERVER_OWNED).expect("a pattern");
+    let server_owned = Rule {
+        publish: Some(Access::Roles(Vec::new())),
+        ..Rule::of(ChannelPattern::parse(words::SERVER_OWNED).expect("a pattern"))
+    };
     Settings {
-        server_owned: vec![server_owned],
+        rules: Arc::new(Rules::new(vec![server_owned])),
         limits: Limits {
             queue_events: plan.queue_events,
             queue_bytes: plan.queue_bytes,
