@@ -199,8 +199,17 @@ mod tests {
             let reply = connect(&mut it, id, r#","ext":{"ack":1000}"#);
             assert!(reply.contains(r#""recovered":false"#), "{reply}");
         }
-        let reply = connect(&mut it, 4, r#","ext":{"ack":50}"#);
+        let reply = connect(&mut it, 4, r#","ext":{"ack":35184372088882}"#);
         assert!(!reply.contains("recovered"), "{reply}");
+    }
+
+    #[test]
+    fn a_number_of_another_log_does_not_confirm_the_gap_when_a_reply_of_this_one_ends_at_the_same_offset() {
+        let mut it = resumed(&["ack"]);
+        for id in 1..4 {
+            let reply = connect(&mut it, id, r#","ext":{"ack":50}"#);
+            assert!(reply.contains(r#""recovered":false"#), "{reply}");
+        }
     }
 
     #[test]

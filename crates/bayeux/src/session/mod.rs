@@ -167,11 +167,12 @@ impl Session {
         } else {
             Offset(ends.first.0.saturating_sub(1))
         };
+        let is_of_another_log = !same_log || cursor > ends.last;
         let window = Window::new(cursor.min(ends.last), ends.last);
         let mut session = Self::new(id, settings, rights, window, now);
-        session
-            .agreed
-            .take_up(&snapshot.extensions, snapshot.replays, ends);
+        // The client's numbers are of another log, too, and could be taken for those of replies from this one.
+        let replays = snapshot.replays.saturating_add(u8::from(is_of_another_log));
+        session.agreed.take_up(&snapshot.extensions, replays, ends);
         session.subscriptions = snapshot.subscriptions;
         for subscription in &mut session.subscriptions {
             subscription.guarded = session
@@ -184,7 +185,7 @@ impl Session {
             }
         }
         session.life.connected();
-        if !same_log || cursor > ends.last {
+        if is_of_another_log {
             session.gap = Some(Gap::of_another_log(ends.first));
         }
         session
