@@ -61,7 +61,8 @@ impl Server {
 
     /// Its record stays, unless the client said goodbye or never connected.
     pub(super) fn put_to_rest(&mut self, id: &str) {
-        let session = self.sessions.remove(id).expect("a session in memory");
+        let mut session = self.sessions.remove(id).expect("a session in memory");
+        session.handle_progress(self.end());
         self.routes.retain(|(owner, _)| owner != id);
         self.records.remove(id);
         if session.was_connected() && !session.is_over() {
