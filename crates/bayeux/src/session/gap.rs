@@ -213,6 +213,13 @@ mod tests {
     }
 
     #[test]
+    fn that_numbers_count_anew_is_written_down_before_a_reply_says_one() {
+        let (mut session, _) = resumed(&["ack"]);
+        assert!(session.take_record_change());
+        assert_eq!(session.snapshot().replays, 1);
+    }
+
+    #[test]
     fn a_plain_client_that_recovers_is_told_of_the_gap_again() {
         let mut it = resumed(&[]);
         for id in 1..4 {

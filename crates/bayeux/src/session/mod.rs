@@ -170,8 +170,10 @@ impl Session {
         let is_of_another_log = !same_log || cursor > ends.last;
         let window = Window::new(cursor.min(ends.last), ends.last);
         let mut session = Self::new(id, settings, rights, window, now);
-        // The client's numbers are of another log, too, and could be taken for those of replies from this one.
+        // The client's numbers are of another log, too, and could be taken for those of replies from this one; or of the next,
+        // if the record did not say that they count anew.
         let replays = snapshot.replays.saturating_add(u8::from(is_of_another_log));
+        session.record_changed = is_of_another_log;
         session.agreed.take_up(&snapshot.extensions, replays, ends);
         session.subscriptions = snapshot.subscriptions;
         for subscription in &mut session.subscriptions {
