@@ -2,7 +2,7 @@
 //! (`PROPTEST_RNG_SEED` chooses others). A failure prints the steps that lead to it, cut down to what is needed.
 
 use arbitrary::{Arbitrary, Unstructured};
-use fuzz::session::{Claim, Plan, Step, World};
+use fuzz::session::{Claim, From, Plan, Step, World};
 use proptest::prelude::*;
 
 /// More bytes than any step is read from.
@@ -66,12 +66,6 @@ fn a_number_that_the_client_had_before_does_not_confirm_a_gap() {
         size: 0,
         lazy: 0,
     };
-    let connect = Connect {
-        socket: false,
-        claim: Claim::Honest,
-        advice: 0,
-        batch: false,
-    };
     let found = [
         vec![publish(0); 5],
         vec![
@@ -85,7 +79,7 @@ fn a_number_that_the_client_had_before_does_not_confirm_a_gap() {
             publish(2),
         ],
         vec![
-            connect,
+            CONNECT,
             publish(0),
             publish(0),
             publish(0),
@@ -97,11 +91,40 @@ fn a_number_that_the_client_had_before_does_not_confirm_a_gap() {
             SubscribeOnNewSocket(0),
             Restart,
             publish(0),
-            connect,
+            CONNECT,
             Retain(4),
             Pass(30_000),
         ],
-        vec![Read { which: 0 }, connect],
+        vec![Read { which: 0 }, CONNECT],
     ];
     World::new(ACKNOWLEDGING).run(&found.concat());
+}
+
+const CONNECT: Step = Step::Connect {
+    socket: false,
+    claim: Claim::Honest,
+    advice: 0,
+    batch: false,
+};
+
+#[test]
+fn two_lost_logs_are_two_even_if_they_are_equally_long() {
+    use Step::*;
+    let found = [LoseLog(202), CONNECT, Arrive(4), LoseLog(202), CONNECT, CONNECT];
+    World::new(ACKNOWLEDGING).run(&found);
+}
+
+#[test]
+fn a_replay_brings_what_was_dispatched_before_anybody_asked() {
+    use Step::*;
+    let publish = Publish {
+        channel: 1,
+        size: 0,
+        lazy: 0,
+    };
+    let replay = Replay {
+        pattern: 1,
+        from: From::Start,
+    };
+    World::new(PLAIN).run(&[publish, Dispatch(1), replay]);
 }

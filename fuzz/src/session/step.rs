@@ -123,50 +123,16 @@ pub struct Words {
     pub data: usize,
 }
 
-/// How a kind of step is read, and how many of so many steps are of it.
+/// How a kind of step is read, and how many of the values of a byte stand for it.
 type Kind = (u8, fn(&mut Unstructured<'_>) -> Result<Step>);
 
-/// Every kind. The first is what a shrunk step becomes.
-const KINDS: [Kind; 22] = [
-    (16, |u| {
-        Ok(Step::Publish {
-            channel: pick(u)?,
-            size: pick(u)?,
-            lazy: pick(u)?,
-        })
-    }),
-    (13, |u| Ok(Step::Dispatch(1 + pick(u)? % 6))),
-    (13, connect),
-    (13, |u| Ok(Step::Arrive(1 + pick(u)? % 6))),
-    (8, |u| Ok(Step::Read { which: pick(u)? })),
-    (4, |u| pass(u).map(Step::Pass)),
-    (3, |_| Ok(Step::Break)),
-    (4, |u| {
-        Ok(Step::Notice {
-            which: pick(u)?,
-            write_failed: u.arbitrary()?,
-        })
-    }),
-    (3, |u| Ok(Step::Subscribe(pick(u)?))),
-    (2, |u| Ok(Step::SubscribeOnNewSocket(pick(u)?))),
-    (3, |u| {
-        Ok(Step::Replay {
-            pattern: pick(u)?,
-            from: from(u)?,
-        })
-    }),
-    (3, |u| Ok(Step::Unsubscribe(pick(u)?))),
-    (4, |u| words(u).map(Step::Say)),
-    (2, |u| Ok(Step::Pong(pick(u)? as u64))),
-    (1, |_| Ok(Step::Close)),
-    (1, |_| Ok(Step::Release)),
-    (1, |_| Ok(Step::Restart)),
-    (1, |_| Ok(Step::Crash)),
-    (2, |u| Ok(Step::Retain(1 + pick(u)? as u64 % 6))),
-    (1, |u| Ok(Step::LoseLog(pick(u)? as u64))),
-    (1, |_| Ok(Step::Leave)),
-    (3, |u| {
-        // The plain connect is the one that leads furthest.
+/// Every kind but a publish, which has the values that are left. New ones come last: inputs from before them keep their
+/// meaning.
+const KINDS: [Kind; 21] = [
+    (32, |u| Ok(Step::Dispatch(1 + pick(u)? % 6))),
+    (32, connect),
+    // The plain connect is the one that leads furthest.
+    (8, |u| {
         Ok(Step::Connect {
             socket: u.arbitrary()?,
             claim: Claim::Honest,
@@ -174,20 +140,56 @@ const KINDS: [Kind; 22] = [
             batch: false,
         })
     }),
+    (32, |u| Ok(Step::Arrive(1 + pick(u)? % 6))),
+    (20, |u| Ok(Step::Read { which: pick(u)? })),
+    (10, |u| pass(u).map(Step::Pass)),
+    (8, |_| Ok(Step::Break)),
+    (10, |u| {
+        Ok(Step::Notice {
+            which: pick(u)?,
+            write_failed: u.arbitrary()?,
+        })
+    }),
+    (8, |u| Ok(Step::Subscribe(pick(u)?))),
+    (5, |u| Ok(Step::SubscribeOnNewSocket(pick(u)?))),
+    (7, |u| Ok(Step::Unsubscribe(pick(u)?))),
+    (8, |u| {
+        Ok(Step::Replay {
+            pattern: pick(u)?,
+            from: from(u)?,
+        })
+    }),
+    (10, |u| words(u).map(Step::Say)),
+    (5, |u| Ok(Step::Pong(pick(u)? as u64))),
+    (3, |_| Ok(Step::Close)),
+    (3, |_| Ok(Step::Release)),
+    (3, |_| Ok(Step::Restart)),
+    (3, |_| Ok(Step::Crash)),
+    (5, |u| Ok(Step::Retain(1 + pick(u)? as u64 % 6))),
+    (3, |u| Ok(Step::LoseLog(pick(u)? as u64))),
+    (3, |_| Ok(Step::Leave)),
 ];
 
 impl<'a> Arbitrary<'a> for Step {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        let total: u8 = KINDS.iter().map(|(weight, _)| weight).sum();
-        let mut place = u.arbitrary::<u8>()? % total;
-        for (weight, read) in KINDS {
-            if place < weight {
-                return read(u);
+        // What is shrunk becomes a publish.
+        let mut place = u8::MAX - u.arbitrary::<u8>()?;
+        for (values, read) in KINDS {
+            match place.checked_sub(values) {
+                None => return read(u),
+                Some(left) => place = left,
             }
-            place -= weight;
         }
-        unreachable!("the weights add up to the total")
+        publish(u)
     }
+}
+
+fn publish(u: &mut Unstructured<'_>) -> Result<Step> {
+    Ok(Step::Publish {
+        channel: pick(u)?,
+        size: pick(u)?,
+        lazy: pick(u)?,
+    })
 }
 
 /// An index, of which the receiver takes what it needs.
