@@ -69,7 +69,7 @@ impl Session {
 
     /// The peer of a socket has answered our close: like a pong, after everything that we sent before.
     pub fn handle_close_answered(&mut self, now: Instant, carrier: Carrier) {
-        if self.socket == Some(carrier) && !self.agreed.acknowledges() && !self.awaits_connect() {
+        if self.socket == Some(carrier) && self.brought_by == Some(carrier) && !self.agreed.acknowledges() {
             self.prove_sent(now);
         }
     }
