@@ -19,6 +19,7 @@ const ACKNOWLEDGING: Plan = Plan {
     honest: true,
     connect_only: false,
     echoes: true,
+    greets: false,
     queue_events: 5,
     queue_bytes: 1 << 20,
 };
@@ -48,12 +49,12 @@ proptest! {
 
     #[test]
     fn a_plain_client_that_gets_events_with_connects_only_gets_everything(steps in steps()) {
-        World::new(Plan { connect_only: true, echoes: false, ..PLAIN }).run(&steps);
+        World::new(Plan { connect_only: true, echoes: false, greets: true, ..PLAIN }).run(&steps);
     }
 
     #[test]
     fn a_client_that_lies_costs_no_more_than_others(steps in steps(), acknowledges in any::<bool>()) {
-        let plan = Plan { acknowledges, honest: false, queue_bytes: 300, ..ACKNOWLEDGING };
+        let plan = Plan { acknowledges, honest: false, greets: acknowledges, queue_bytes: 300, ..ACKNOWLEDGING };
         World::new(plan).run(&steps);
     }
 }

@@ -158,9 +158,27 @@ impl Client {
         self.position = 0;
     }
 
+    /// The reply to its handshake came, with all events that it announced.
+    pub(super) fn take_greeting(&mut self, reply: &Value, events: &[u64], first: u64) {
+        let announced = reply["x-messages"].as_u64().unwrap_or(0);
+        assert_eq!(announced, events.len() as u64, "{reply}");
+        if self.acknowledges && announced > 0 {
+            self.acknowledged = reply["ext"]["ack"]["batch"]
+                .as_u64()
+                .expect("a number to acknowledge");
+            self.position = 0;
+        }
+        events.iter().for_each(|offset| self.apply(*offset, first));
+    }
+
     /// The reply to its connect came.
     pub(super) fn take_reply(&mut self, reply: &Value, first: u64, carrier: Carrier) {
-        assert_eq!(reply["successful"], true, "{reply}");
+        let is_crowded = reply["advice"]["multiple-clients"] == true;
+        assert_eq!(
+            reply["successful"] == true,
+            !is_crowded || reply["advice"]["interval"].is_u64(),
+            "{reply}"
+        );
         if reply["ext"]["recovered"] == false {
             let told = reply["ext"]["first"]
                 .as_u64()

@@ -62,6 +62,7 @@ impl<'a> Arbitrary<'a> for Plan {
             honest: kind & 2 == 0,
             connect_only: kind & 4 != 0,
             echoes: kind & 8 == 0,
+            greets: kind & 16 != 0,
             queue_events: 1 + usize::from(queue % 16),
             queue_bytes: [100, 300, 1000, 1 << 20][usize::from(queue / 64)],
         })

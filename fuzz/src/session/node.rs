@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bayeux::codec::{self, Body};
 use bayeux::{
@@ -17,6 +17,8 @@ pub(super) const CLIENT: &str = "s";
 
 pub(super) struct Node {
     pub(super) settings: Arc<Settings>,
+    /// Clients are asked to wait for so long.
+    pub(super) busy: Duration,
     session: Option<Session>,
     /// What was last written down, and of which log.
     record: Option<(Snapshot, u32)>,
@@ -91,6 +93,7 @@ impl Node {
     pub(super) fn new(settings: Settings) -> Self {
         Self {
             settings: Arc::new(settings),
+            busy: Duration::ZERO,
             session: None,
             record: None,
             taken_from: None,
@@ -98,8 +101,8 @@ impl Node {
         }
     }
 
-    /// A handshake. Whatever session there was is left to itself.
-    pub(super) fn open(&mut self, now: Instant, carrier: Carrier, ext: &str, ends: Ends) -> Value {
+    /// A handshake. Whatever session there was is left to itself. The reply comes now, or when it is polled for.
+    pub(super) fn open(&mut self, now: Instant, carrier: Carrier, ext: &str, ends: Ends) -> Option<Value> {
         self.routes.clear();
         self.record = None;
         self.taken_from = None;
@@ -113,10 +116,15 @@ impl Node {
             ends: ends.of_log(),
         };
         let answer = session.greet(now, carrier, &message, reply, &mut routing);
+        let listens = !session.subscriptions().is_empty();
         self.session = Some(session);
+        if listens {
+            self.write(ends.epoch);
+        }
         match answer {
-            Answer::Reply(reply) => json(&reply),
-            Answer::Held | Answer::Publish(_) => panic!("a handshake is answered at once"),
+            Answer::Reply(reply) => Some(json(&reply)),
+            Answer::Held => None,
+            Answer::Publish(_) => panic!("a handshake publishes nothing"),
         }
     }
 
@@ -255,6 +263,7 @@ impl Node {
     ) -> Option<Said> {
         let session = self.session.as_mut()?;
         session.handle_progress(Offset(dispatched));
+        session.handle_busy(self.busy);
         let output = session.poll_output(now, carrier);
         if session.take_record_change() {
             self.write(epoch);
@@ -309,6 +318,12 @@ impl Node {
     pub(super) fn release(&mut self) {
         if let Some(session) = &mut self.session {
             session.handle_release();
+        }
+    }
+
+    pub(super) fn crowd(&mut self, carrier: Carrier, interval: Duration) {
+        if let Some(session) = &mut self.session {
+            session.handle_crowded(carrier, interval);
         }
     }
 

@@ -76,6 +76,10 @@ pub enum Step {
     LoseLog(u64),
     /// Goodbye, and a new handshake.
     Leave,
+    /// The server is overloaded from now on, and asks clients to wait so many milliseconds; with 0 it is not any more.
+    Busy(u64),
+    /// Too many connects of the client's browser are held.
+    Crowd,
 }
 
 /// What a connect says of what arrived.
@@ -128,7 +132,7 @@ type Kind = (u8, fn(&mut Unstructured<'_>) -> Result<Step>);
 
 /// Every kind but a publish, which has the values that are left. New ones come last: inputs from before them keep their
 /// meaning.
-const KINDS: [Kind; 21] = [
+const KINDS: [Kind; 23] = [
     (32, |u| Ok(Step::Dispatch(1 + pick(u)? % 6))),
     (32, connect),
     // The plain connect is the one that leads furthest.
@@ -168,6 +172,8 @@ const KINDS: [Kind; 21] = [
     (5, |u| Ok(Step::Retain(1 + pick(u)? as u64 % 6))),
     (3, |u| Ok(Step::LoseLog(pick(u)? as u64))),
     (3, |_| Ok(Step::Leave)),
+    (3, |u| Ok(Step::Busy([0, 1000][pick(u)? % 2]))),
+    (2, |_| Ok(Step::Crowd)),
 ];
 
 impl<'a> Arbitrary<'a> for Step {

@@ -32,6 +32,8 @@ pub struct Plan {
     pub connect_only: bool,
     /// The client gets back what it publishes.
     pub echoes: bool,
+    /// Everybody is subscribed to something from the handshake on, and what there is leaves with its reply.
+    pub greets: bool,
     /// Events that the session may keep.
     pub queue_events: usize,
     /// Bytes of events that it may keep.
@@ -68,6 +70,8 @@ pub struct World {
     left: bool,
     /// Something was published that is in no hurry.
     has_lazy: bool,
+    /// The client was told that the server is busy.
+    told_busy: bool,
     /// Numbers to acknowledge may count anew: they are more than offsets.
     counts_anew: bool,
 }
@@ -105,6 +109,8 @@ struct Waiting {
     answered_by: Instant,
     /// The reply brings advice.
     is_advised: bool,
+    /// It was ended because too many are held.
+    is_crowded: bool,
     /// What has left with it.
     events: usize,
     bytes: usize,
@@ -131,6 +137,7 @@ impl World {
             advised: None,
             left: false,
             has_lazy: false,
+            told_busy: false,
             counts_anew: false,
         };
         world.begin();
@@ -194,6 +201,8 @@ impl World {
             }
             Step::LoseLog(distance) => self.lose_log(distance),
             Step::Leave => self.leave(),
+            Step::Busy(milliseconds) => self.node.busy = Duration::from_millis(milliseconds),
+            Step::Crowd => self.crowd(),
         }
     }
 
@@ -248,18 +257,60 @@ impl World {
         .into_iter()
         .filter_map(|(is_wanted, text)| is_wanted.then_some(text))
         .collect();
-        let carrier = self.open(CarrierKind::Exchange);
-        let reply = self.node.open(self.now, carrier, &ext.join(","), self.ends());
-        self.pipes.retain(|pipe| pipe.carrier != carrier);
-        assert_eq!(reply["clientId"], CLIENT, "{reply}");
-        assert_eq!(reply["ext"]["ack"] == true, self.plan.acknowledges, "{reply}");
         self.client = Client::new(self.plan, self.end());
         self.connected = false;
         self.fresh = false;
         self.advised = None;
+        self.told_busy = false;
+        self.shake_hands(&ext.join(","));
         self.subscribe(0);
         self.connect(false, Claim::Honest, 0, false);
         self.arrive(1);
+    }
+
+    fn shake_hands(&mut self, ext: &str) {
+        let carrier = self.open(CarrierKind::Exchange);
+        let (reply, events) = if self.plan.greets {
+            self.counts_anew = true;
+            let ext = [ext, r#""replay":{"/a":-2}"#]
+                .into_iter()
+                .filter(|ext| !ext.is_empty());
+            let ext = ext.collect::<Vec<_>>().join(",");
+            let reply = self.node.open(self.now, carrier, &ext, self.ends());
+            assert!(reply.is_none(), "it waits for its events: {reply:?}");
+            self.client.subscribe(PATTERNS[0]);
+            self.client
+                .replay(PATTERNS[0], self.first - 1, events(&self.log, self.first));
+            self.be_greeted(carrier)
+        } else {
+            let reply = self.node.open(self.now, carrier, ext, self.ends());
+            (reply.expect("it waits for nothing"), Vec::new())
+        };
+        self.pipes.retain(|pipe| pipe.carrier != carrier);
+        assert_eq!(reply["clientId"], CLIENT, "{reply}");
+        let agreed = reply["ext"]["ack"] == true || reply["ext"]["ack"]["enabled"] == true;
+        assert_eq!(agreed, self.plan.acknowledges, "{reply}");
+        self.client.take_greeting(&reply, &events, self.first);
+    }
+
+    /// Polls for the reply to a handshake and what follows it.
+    fn be_greeted(&mut self, carrier: Carrier) -> (Value, Vec<u64>) {
+        let (mut reply, mut events) = (None, Vec::new());
+        loop {
+            let dispatched = self.base + self.dispatched as u64;
+            match self.node.poll(self.now, carrier, dispatched, self.epoch) {
+                Some(Said::Read(wanted)) => {
+                    let page = self.page(wanted.after, &wanted.patterns);
+                    self.node.has_read(carrier, page);
+                }
+                Some(Said::Reply(said)) => assert!(reply.replace(said).is_none(), "a second reply"),
+                Some(Said::Event(event)) if reply.is_some() => events.push(event.offset().0),
+                Some(Said::Event(_) | Said::Ping(_) | Said::Superseded) => {
+                    panic!("before the handshake's reply")
+                }
+                None => return (reply.expect("a handshake is answered at once"), events),
+            }
+        }
     }
 
     fn publish_some(&mut self, channel: usize, size: usize, lazy: usize) {
@@ -420,6 +471,7 @@ impl World {
             may_wait,
             answered_by: self.now + if may_wait { timeout } else { settings.timeout },
             is_advised: advice.is_there || self.advised != Some(carrier.kind),
+            is_crowded: false,
             events: 0,
             bytes: 0,
         };
@@ -486,11 +538,7 @@ impl World {
         if from != From::Now {
             self.counts_anew = true;
             let after = if is_there { after } else { earliest };
-            // Not what it would not have got in the first place.
-            let log = self.log.iter().filter(|event| event.offset().0 >= self.first);
-            let log = log.filter(|event| event.marks().not_to.is_none());
-            let events = log.map(|event| (event.offset().0, event.channel().as_str()));
-            self.client.replay(pattern, after, events);
+            self.client.replay(pattern, after, events(&self.log, self.first));
         }
     }
 
@@ -576,11 +624,10 @@ impl World {
             self.connected = true;
             self.fresh = true;
             self.advised = None;
+            self.told_busy = false;
             if !same_log {
                 // Where its subscriptions began meant something in the log that is lost.
-                let log = self.log.iter();
-                self.client
-                    .allow(log.map(|event| (event.offset().0, event.channel().as_str())));
+                self.client.allow(events(&self.log, self.first));
             }
         }
         answered
@@ -646,14 +693,22 @@ impl World {
     fn send_reply(&mut self, place: usize, reply: Value) {
         let pipe = &mut self.pipes[place];
         let waiting = pipe.connect.take().expect("there is a connect to reply to");
-        let advice = match (self.left, waiting.is_advised) {
-            (true, _) => Some("none"),
-            (false, true) => Some("retry"),
-            (false, false) => None,
+        let is_busy = !self.node.busy.is_zero();
+        let is_advised = waiting.is_advised || is_busy || self.told_busy;
+        let advice = match (self.left, waiting.is_crowded, is_advised) {
+            (true, _, _) => Some("none"),
+            (false, true, _) | (false, false, true) => Some("retry"),
+            (false, false, false) => None,
         };
         assert_eq!(reply["advice"]["reconnect"].as_str(), advice, "{reply}");
-        if waiting.is_advised {
+        let interval = reply["advice"]["interval"].as_u64().map(Duration::from_millis);
+        let is_long_enough = interval.is_none_or(|interval| interval >= self.node.busy || waiting.is_crowded);
+        assert!(is_long_enough, "{reply}");
+        if waiting.is_crowded {
+            self.advised = None;
+        } else if is_advised {
             self.advised = Some(pipe.carrier.kind);
+            self.told_busy = is_busy;
         }
         self.fresh = false;
         let starts_again = self.node.is_taken_from_another_log() && reply["ext"]["recovered"] == false;
@@ -765,6 +820,23 @@ impl World {
         let place = self.pipes.iter().position(|pipe| pipe.carrier == link);
         let gone = place.map(|place| self.pipes.remove(place));
         if gone.is_some() && self.node.lost(self.now, link, false) {
+            self.wake_all();
+        }
+    }
+
+    /// The connect that the client waits for is one too many.
+    fn crowd(&mut self) {
+        let interval = Duration::from_secs(2);
+        if self.left {
+            return;
+        }
+        if let Some(pipe) = self.link_pipe()
+            && let Some(waiting) = &mut pipe.connect
+        {
+            waiting.is_crowded = true;
+            waiting.may_wait = false;
+            let carrier = pipe.carrier;
+            self.node.crowd(carrier, interval);
             self.wake_all();
         }
     }
@@ -909,6 +981,13 @@ impl World {
     }
 }
 
+/// What is still in a log, and not from the client to others only.
+fn events(log: &[Arc<Delivery>], first: u64) -> impl Iterator<Item = (u64, &str)> {
+    log.iter()
+        .filter(move |event| event.offset().0 >= first && event.marks().not_to.is_none())
+        .map(|event| (event.offset().0, event.channel().as_str()))
+}
+
 /// Limits so low that a few steps meet them.
 fn settings(plan: Plan) -> Settings {
     let server_owned = Rule {
@@ -917,6 +996,12 @@ fn settings(plan: Plan) -> Settings {
     };
     Settings {
         rules: Arc::new(Rules::new(vec![server_owned])),
+        messages_during_handshake: plan.greets,
+        subscribed: plan
+            .greets
+            .then(|| ChannelPattern::parse(PATTERNS[0]).expect("a pattern"))
+            .into_iter()
+            .collect(),
         limits: Limits {
             queue_events: plan.queue_events,
             queue_bytes: plan.queue_bytes,
