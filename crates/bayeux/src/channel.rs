@@ -159,14 +159,16 @@ impl ChannelPattern {
 
     /// Whether an event on `channel` is what this pattern asks for. Wildcards never reach into `/meta` and `/service`.
     pub fn matches(&self, channel: &ChannelName) -> bool {
+        self.0 == *channel || (channel.kind() == ChannelKind::Broadcast && self.covers(channel))
+    }
+
+    /// Whether `channel` is the pattern's or below it, whoever answers it: for rules about channels.
+    pub fn covers(&self, channel: &ChannelName) -> bool {
         let (pattern, name) = (self.as_str(), channel.as_str());
         if pattern == name {
             return true;
         }
         let reach = self.reach();
-        if reach == Reach::Exact || channel.kind() != ChannelKind::Broadcast {
-            return false;
-        }
         let Some(rest) = name.strip_prefix(self.stem()) else {
             return false;
         };

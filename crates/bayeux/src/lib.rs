@@ -25,6 +25,7 @@ pub use ids::{Carrier, CarrierKind, ClientId};
 pub use message::{Advice, Message, Target};
 pub use reply::{Reconnect, Reply, ReplyAdvice};
 pub use session::{
-    Answer, Handover, LogEnds, Output, PageRead, Routes, Session, Snapshot, Subscription, deny_handshake,
+    Answer, Call, CallResult, Direct, Handover, LogEnds, Output, PageRead, Routes, Session, Snapshot,
+    Subscription, deny_handshake,
 };
 pub use settings::{Limits, Settings};

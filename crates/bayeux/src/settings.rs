@@ -26,6 +26,8 @@ pub struct Settings {
     pub connection_types: Vec<&'static str>,
     /// Channels that only the backend publishes to.
     pub server_owned: Vec<ChannelPattern>,
+    /// Channels that a service answers.
+    pub services: Vec<ChannelPattern>,
     /// What a client can make us keep, and how much it may say at once.
     pub limits: Limits,
 }
@@ -51,6 +53,10 @@ pub struct Limits {
     pub queue_bytes: usize,
     /// Bytes of events in one answer to a connect.
     pub answer_bytes: usize,
+    /// Remote calls of one session that are under way, or whose answers wait for it.
+    pub direct_messages: usize,
+    /// Bytes of answers that wait for one session.
+    pub direct_bytes: usize,
 }
 
 impl Default for Settings {
@@ -65,6 +71,7 @@ impl Default for Settings {
             checkpoint_interval: Duration::from_secs(1),
             connection_types: vec!["websocket", "long-polling"],
             server_owned: Vec::new(),
+            services: Vec::new(),
             limits: Limits::default(),
         }
     }
@@ -82,6 +89,8 @@ impl Default for Limits {
             queue_events: 1000,
             queue_bytes: 1 << 20,
             answer_bytes: 512 << 10,
+            direct_messages: 32,
+            direct_bytes: 256 << 10,
         }
     }
 }

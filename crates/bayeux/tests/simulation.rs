@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use bayeux::codec::{self, Body};
 use bayeux::{
-    Answer, Carrier, CarrierKind, ChannelName, ChannelPattern, ClientId, Delivery, LogEnds, Offset, Output,
-    PageRead, Routes, Session, Settings, Snapshot,
+    Answer, Call, CallResult, Carrier, CarrierKind, ChannelName, ChannelPattern, ClientId, Delivery, LogEnds,
+    Offset, Output, PageRead, Routes, Session, Settings, Snapshot,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -37,6 +37,10 @@ enum Step {
     /// As the first message of a new socket.
     SubscribeOnNewSocket(usize),
     Unsubscribe(usize),
+    /// The client asks a service.
+    Call,
+    /// The service answers the oldest call.
+    Answer,
     /// The network brings the client what the server has sent.
     Arrive(usize),
     /// The client loses what it waits on. The server hears of it, if it does, at `Notice`.
@@ -61,6 +65,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..2_usize).prop_map(Step::Subscribe),
         1 => (0..2_usize).prop_map(Step::SubscribeOnNewSocket),
         1 => (0..2_usize).prop_map(Step::Unsubscribe),
+        2 => Just(Step::Call),
+        2 => Just(Step::Answer),
         9 => (1..6_usize).prop_map(Step::Arrive),
         2 => Just(Step::Break),
         2 => any::<bool>().prop_map(|write_failed| Step::Notice { write_failed }),
@@ -102,6 +108,8 @@ struct World {
     routes: BTreeSet<String>,
     carriers: u64,
     pipes: Vec<Pipe>,
+    /// What the service was asked and has not answered.
+    calls: VecDeque<Call>,
     client: Client,
 }
 
@@ -119,6 +127,8 @@ struct Pipe {
 
 enum Frame {
     Event(u64),
+    /// The answer of this call.
+    Direct(u64),
     Reply(Value),
     Ping(Offset),
 }
@@ -133,6 +143,11 @@ struct Client {
     recovering: bool,
     /// Events that came before the reply that they belong to.
     unapplied: Vec<u64>,
+    unapplied_answers: Vec<u64>,
+    /// The number of its last call.
+    called: u64,
+    /// Calls whose answer the session has, and has not lost, and the client has not seen.
+    unanswered: BTreeSet<u64>,
     seen: BTreeSet<u64>,
     /// The event that came last.
     position: u64,
@@ -170,6 +185,8 @@ impl World {
         let mut settings = Settings::default();
         settings.limits.queue_events = QUEUE_EVENTS;
         settings.limits.answer_bytes = 100;
+        settings.limits.direct_messages = 1000;
+        settings.services = vec![ChannelPattern::parse("/service/**").expect("well formed")];
         let mut world = Self {
             now: Instant::now(),
             settings: Arc::new(settings),
@@ -181,6 +198,7 @@ impl World {
             routes: BTreeSet::new(),
             carriers: 0,
             pipes: Vec::new(),
+            calls: VecDeque::new(),
             client: Client::new(acknowledges),
         };
         world.shake_hands();
@@ -211,6 +229,8 @@ impl World {
                 self.subscribe(channel);
             }
             Step::Unsubscribe(channel) => self.unsubscribe(channel),
+            Step::Call => self.call(),
+            Step::Answer => self.answer(),
             Step::Arrive(count) => self.arrive(count),
             Step::Break => self.abandon(),
             Step::Notice { write_failed } => self.notice(write_failed),
@@ -238,7 +258,7 @@ impl World {
                 self.read();
             }
             self.arrive(100);
-            if self.client.missing().is_none() && round > 3 {
+            if self.client.missing().is_none() && self.client.unanswered.is_empty() && round > 3 {
                 return;
             }
             if !self.client.connecting {
@@ -246,10 +266,11 @@ impl World {
             }
         }
         panic!(
-            "lost: {:?} of {:?}, told of a gap below {}",
+            "lost: {:?} of {:?}, told of a gap below {}; answers {:?}",
             self.client.missing(),
             self.client.required.keys(),
-            self.client.excused_below
+            self.client.excused_below,
+            self.client.unanswered
         );
     }
 
@@ -359,6 +380,32 @@ impl World {
         self.say(&text);
     }
 
+    fn call(&mut self) {
+        self.client.called += 1;
+        let id = self.client.called;
+        self.say(&format!(
+            r#"{{"channel":"/service/echo","clientId":"s","id":{id}}}"#
+        ));
+    }
+
+    fn answer(&mut self) {
+        let Some(call) = self.calls.pop_front() else {
+            return;
+        };
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        let id = call.id.as_ref().expect("every call has one").get();
+        self.client.unanswered.insert(id.parse().expect("a number"));
+        let result = CallResult {
+            successful: true,
+            data: RawValue::NULL.to_owned(),
+        };
+        if session.handle_direct(&call, Some(result)).wakes() {
+            self.wake_all();
+        }
+    }
+
     /// Sends something that is no connect: over the socket, or over an exchange of its own.
     fn say(&mut self, text: &str) {
         let carrier = self.client.link.filter(|link| link.kind == CarrierKind::Socket);
@@ -405,8 +452,10 @@ impl World {
             end,
         };
         let answer = session.handle_message(self.now, carrier, true, &message, &mut routing);
-        if let Answer::Reply(reply) = answer {
-            assert!(reply.is_successful(), "refused: {text}: {:?}", reply.error());
+        match answer {
+            Answer::Reply(reply) => assert!(reply.is_successful(), "refused: {text}: {:?}", reply.error()),
+            Answer::Service(call, _) => self.calls.push_back(call),
+            Answer::Held | Answer::Publish(..) => {}
         }
         if self.record.is_none() || before != session.subscriptions() {
             self.record = Some(session.snapshot());
@@ -466,6 +515,11 @@ impl World {
                     pipe.frames.push_back(Frame::Reply(reply[0].clone()));
                     pipe.served = pipe.carrier.kind == CarrierKind::Socket;
                 }
+                Output::Direct(message) => {
+                    let message: Value = serde_json::from_slice(message.message()).expect("well formed");
+                    let id = message["id"].as_u64().expect("every answer has one");
+                    pipe.frames.push_back(Frame::Direct(id));
+                }
                 Output::Ping(offset) => pipe.frames.push_back(Frame::Ping(offset)),
                 Output::ReadLog(after) => {
                     let patterns = session
@@ -523,6 +577,10 @@ impl World {
                     self.client.unapplied.push(offset);
                 }
                 Frame::Event(offset) => self.client.apply(offset, self.first),
+                Frame::Direct(id) if self.client.acknowledges || carrier.kind == CarrierKind::Exchange => {
+                    self.client.unapplied_answers.push(id);
+                }
+                Frame::Direct(id) => drop(self.client.unanswered.remove(&id)),
                 Frame::Reply(reply) => self.client.take_reply(&reply, self.first, carrier),
                 Frame::Ping(offset) => {
                     if let Some(session) = &mut self.session {
@@ -545,6 +603,7 @@ impl World {
         }
         self.client.connecting = false;
         self.client.unapplied.clear();
+        self.client.unapplied_answers.clear();
     }
 
     /// The server finds that a client has gone.
@@ -582,6 +641,7 @@ impl World {
                 self.record = Some(session.snapshot());
                 self.session = None;
                 self.routes.clear();
+                self.lose_answers();
                 // Tasks find their session gone.
                 self.pipes.iter_mut().for_each(|pipe| pipe.served = false);
             } else if wake {
@@ -597,7 +657,14 @@ impl World {
         self.session = None;
         self.routes.clear();
         self.pipes.clear();
+        self.lose_answers();
         self.dispatched = self.log.len();
+    }
+
+    /// What is no event leaves memory with the session.
+    fn lose_answers(&mut self) {
+        self.calls.clear();
+        self.client.unanswered.clear();
     }
 
     /// Whatever the client does, the session keeps only so much. Beside it only the log keeps events here.
@@ -632,6 +699,9 @@ impl Client {
             connecting: false,
             recovering: false,
             unapplied: Vec::new(),
+            unapplied_answers: Vec::new(),
+            called: 0,
+            unanswered: BTreeSet::new(),
             seen: BTreeSet::new(),
             position: 0,
             required: BTreeMap::new(),
@@ -650,6 +720,9 @@ impl Client {
         }
         for offset in std::mem::take(&mut self.unapplied) {
             self.apply(offset, first);
+        }
+        for id in std::mem::take(&mut self.unapplied_answers) {
+            self.unanswered.remove(&id);
         }
         if self.acknowledges {
             self.acknowledged = reply["ext"]["ack"].as_u64().expect("well formed");

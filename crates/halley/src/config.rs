@@ -142,6 +142,10 @@ pub struct Limits {
     pub queue_bytes: ByteSize,
     /// Bytes of events in one answer.
     pub answer_bytes: ByteSize,
+    /// Calls of one session that are under way, or whose answers wait for it.
+    pub direct_messages: usize,
+    /// Bytes of answers that wait for one session.
+    pub direct_bytes: ByteSize,
     /// Connections of both listeners.
     pub connections: usize,
 }
@@ -305,6 +309,8 @@ impl Config {
                 queue_events: self.limits.queue_events,
                 queue_bytes: bytes(self.limits.queue_bytes),
                 answer_bytes: bytes(self.limits.answer_bytes),
+                direct_messages: self.limits.direct_messages,
+                direct_bytes: bytes(self.limits.direct_bytes),
             },
             ..bayeux::Settings::default()
         }
@@ -455,6 +461,8 @@ impl Default for Limits {
             queue_events: 1000,
             queue_bytes: ByteSize::mib(1),
             answer_bytes: ByteSize::kib(512),
+            direct_messages: 32,
+            direct_bytes: ByteSize::kib(256),
             connections: 1_000_000,
         }
     }

@@ -38,7 +38,7 @@ struct Held {
     due: bool,
     /// Answer even before the log was read.
     overdue: bool,
-    /// An event has left with this answer.
+    /// Something has left with this answer.
     started: bool,
     /// Bytes of events that this answer may still take.
     room: usize,
@@ -129,6 +129,7 @@ impl Session {
     fn account(&mut self, now: Instant, carrier: Carrier, recovers: bool) {
         let lost = std::mem::take(&mut self.connects.reply_lost) || recovers;
         self.account_gap(carrier, lost);
+        self.account_directs(carrier, lost);
         if self.agreed.delivers_with_connect() {
             // The acknowledgement has said what arrived: the rest did not.
             self.window.rewind();
@@ -172,10 +173,14 @@ impl Session {
             .as_mut()
             .filter(|held| held.carrier == carrier)?;
         if brings_events {
-            if let Some(event) = self
-                .window
-                .take(if held.started { held.room } else { usize::MAX })
-            {
+            // Before the events: there are few of them, but there may always be another event.
+            let room = if held.started { held.room } else { usize::MAX };
+            if let Some(message) = self.direct.take(room, carrier) {
+                held.started = true;
+                held.room = held.room.saturating_sub(message.size());
+                return Some(Output::Direct(message));
+            }
+            if let Some(event) = self.window.take(room) {
                 held.started = true;
                 held.room = held.room.saturating_sub(event.size());
                 self.brought_by = Some(carrier.kind);

@@ -103,6 +103,7 @@ impl Session {
     pub fn poll_output(&mut self, now: Instant, carrier: Carrier) -> Option<Output> {
         self.poll_superseded(carrier)
             .or_else(|| self.poll_connect(now, carrier))
+            .or_else(|| self.poll_direct(carrier))
             .or_else(|| self.poll_push(carrier))
             .or_else(|| self.poll_proof(now, carrier))
     }
@@ -171,8 +172,8 @@ impl Session {
         self.agreed.delivers_with_connect()
     }
 
-    /// A task is there that could send an event now.
-    fn is_waited_for(&self) -> bool {
+    /// A task is there that could send something now.
+    pub(super) fn is_waited_for(&self) -> bool {
         self.connects.is_held() || (self.socket.is_some() && !self.agreed.delivers_with_connect())
     }
 }

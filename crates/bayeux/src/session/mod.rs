@@ -5,12 +5,14 @@
 
 mod connect;
 mod delivery;
+mod direct;
 mod disconnect;
 mod gap;
 mod handshake;
 mod life;
 mod proof;
 mod publish;
+mod service;
 mod snapshot;
 mod subscribe;
 mod window;
@@ -25,10 +27,13 @@ use crate::{
 };
 
 pub use delivery::{Handover, PageRead};
+pub use direct::Direct;
 pub use handshake::deny as deny_handshake;
+pub use service::{Call, CallResult};
 pub use snapshot::{Snapshot, Subscription};
 
 use connect::Connects;
+use direct::Directs;
 use gap::Gap;
 use life::Life;
 use proof::Proof;
@@ -41,6 +46,7 @@ pub struct Session {
     settings: Arc<Settings>,
     subscriptions: Vec<Subscription>,
     pub(crate) window: Window,
+    direct: Directs,
     pub(crate) agreed: Agreed,
     connects: Connects,
     life: Life,
@@ -65,6 +71,8 @@ pub enum Answer {
     Held,
     /// The message's data goes into the log, on this channel. The reply is true once the log has it.
     Publish(ChannelName, Box<Reply>),
+    /// The message is for a service, with this reply; what the service answers is for [`Session::handle_direct`].
+    Service(Call, Box<Reply>),
 }
 
 /// What to do for a carrier.
@@ -72,6 +80,8 @@ pub enum Answer {
 pub enum Output {
     /// Send this event.
     Event(Arc<Delivery>),
+    /// Send this message, which is no event of the log.
+    Direct(Direct),
     /// Answer the held connect; on an exchange this ends the response.
     Reply(Box<Reply>),
     /// Send a ping that carries this offset, and report its pong with [`Session::handle_pong`].
@@ -113,6 +123,7 @@ impl Session {
             settings,
             subscriptions: Vec::new(),
             window,
+            direct: Directs::default(),
             agreed: Agreed::default(),
             connects: Connects::default(),
             proof: Proof::default(),
@@ -197,7 +208,7 @@ impl Session {
             Target::Subscribe => Answer::reply(self.subscribe(message, routes)),
             Target::Unsubscribe => Answer::reply(self.unsubscribe(message, routes)),
             Target::Disconnect => Answer::reply(self.disconnect(now, message)),
-            Target::Service => Answer::reply(Reply::success(message)),
+            Target::Service(channel) => self.call(channel, message),
             Target::Publish(channel) => self.publish(channel, message),
         }
     }
@@ -225,9 +236,7 @@ impl Session {
     /// Writing the reply to a connect failed, or the peer was gone before it was written: the next connect, whatever it says,
     /// gets its events again.
     pub fn handle_reply_lost(&mut self) {
-        if self.brought_by == Some(CarrierKind::Exchange) {
-            self.connects.distrust_reply();
-        }
+        self.connects.distrust_reply();
     }
 
     /// Any message on another socket makes that socket the one that events are pushed to.
@@ -253,6 +262,9 @@ impl Session {
         }
         self.socket = None;
         self.proof.forget_ping();
+        if !self.agreed.delivers_with_connect() {
+            self.direct.rewind_socket();
+        }
         if self.brought_by == Some(CarrierKind::Socket) && !self.agreed.delivers_with_connect() {
             self.window.rewind();
         }

@@ -61,14 +61,19 @@ impl Session {
     pub fn handle_pong(&mut self, now: Instant, carrier: Carrier, offset: Offset) {
         if self.socket == Some(carrier) && self.proof.outstanding == Some(offset) {
             self.proof.outstanding = None;
+            self.direct.prove_asked(carrier);
+            let before = self.window.proven();
             self.window.prove(offset);
-            self.note_proof(now);
+            if self.window.proven() > before {
+                self.note_proof(now);
+            }
         }
     }
 
     /// The peer of a socket has answered our close: like a pong, after everything that we sent before.
     pub fn handle_close_answered(&mut self, now: Instant, carrier: Carrier) {
         if self.socket == Some(carrier) && !self.agreed.delivers_with_connect() && !self.awaits_connect() {
+            self.direct.prove_all(carrier);
             self.prove_sent(now);
         }
     }
@@ -95,7 +100,7 @@ impl Session {
             || !plain
             || self.awaits_connect()
             || self.proof.outstanding.is_some()
-            || !self.window.has_unproven()
+            || !(self.window.has_unproven() || self.direct.has_unasked(carrier))
         {
             return None;
         }
@@ -106,6 +111,7 @@ impl Session {
         }
         self.proof.not_before = Some(now + self.settings.proof_interval);
         self.proof.outstanding = Some(self.window.sent());
+        self.direct.ask(carrier);
         Some(Output::Ping(self.window.sent()))
     }
 

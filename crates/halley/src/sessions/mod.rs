@@ -257,7 +257,7 @@ impl Sessions {
             Target::Subscribe => is_success(&answer) && !state.session.subscriptions().is_empty(),
             Target::Unsubscribe => is_success(&answer) && state.stored,
             Target::Connect => !state.stored,
-            Target::Handshake | Target::Disconnect | Target::Service | Target::Publish(_) => false,
+            Target::Handshake | Target::Disconnect | Target::Service(_) | Target::Publish(_) => false,
         };
         let mut written = is_change.then(|| self.put(handle, &mut state));
         if message.target == Target::Connect {
@@ -308,6 +308,7 @@ impl Sessions {
         {
             match &output {
                 Output::Event(event) => taken += event.size(),
+                Output::Direct(message) => taken += message.size(),
                 Output::Reply(_) => state.answered = Some(carrier),
                 Output::Ping(_) | Output::ReadLog(_) | Output::Superseded => {}
             }
@@ -500,7 +501,7 @@ impl Handle {
 fn is_success(answer: &Answer) -> bool {
     match answer {
         Answer::Reply(reply) => reply.is_successful(),
-        Answer::Held | Answer::Publish(..) => true,
+        Answer::Held | Answer::Publish(..) | Answer::Service(..) => true,
     }
 }
 

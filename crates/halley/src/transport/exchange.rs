@@ -141,6 +141,7 @@ impl Exchange<'_> {
             self.writes.extend(handled.written);
             match handled.answer {
                 Answer::Reply(reply) => self.reply(reply),
+                Answer::Service(_, reply) => self.reply(reply),
                 Answer::Held => self.exchanged.replies.push(Place::Connect(Arc::clone(&handle))),
                 Answer::Publish(channel, reply) => {
                     self.places.push(self.exchanged.replies.len());

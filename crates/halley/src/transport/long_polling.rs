@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bayeux::codec::Body;
-use bayeux::{CarrierKind, Delivery, Output};
+use bayeux::{CarrierKind, Output};
 use futures::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode, header};
@@ -70,7 +70,8 @@ async fn respond(
     carrier: bayeux::Carrier,
     exchanged: Exchanged,
 ) -> Reply {
-    let mut events = Vec::new();
+    let mut body = Body::default();
+    let mut events = 0;
     let mut replies = Vec::with_capacity(exchanged.replies.len());
     // Held until the end: the session hears of it when this future is dropped.
     let _attached = exchanged.attached;
@@ -83,7 +84,7 @@ async fn respond(
             Place::Reply(reply) => replies.push(reply),
             // A later connect of the same body has taken its place, and there is one answer.
             Place::Connect(_) if Some(number) != last_connect => {}
-            Place::Connect(handle) => match hold(public, &handle, carrier, &mut events).await {
+            Place::Connect(handle) => match hold(public, &handle, carrier, &mut body, &mut events).await {
                 Ok(reply) => {
                     connection.replies_for(&handle, carrier);
                     replies.push(reply);
@@ -95,24 +96,19 @@ async fn respond(
             },
         }
     }
-    public
-        .metrics
-        .deliveries
-        .get_or_create(&LABEL)
-        .inc_by(events.len() as u64);
-    let mut body = Body::default();
-    events.iter().for_each(|event| body.event(event));
+    public.metrics.deliveries.get_or_create(&LABEL).inc_by(events);
     replies.iter().for_each(|reply| body.reply(reply));
     http::json(StatusCode::OK, body.finish())
 }
 
-/// Waits for the reply to a connect, and for the events that leave with it. When the client goes away meanwhile, hyper drops
+/// Waits for the reply to a connect, and writes what leaves before it into the body. When the client goes away meanwhile, hyper drops
 /// this future, and the session hears of it.
 async fn hold(
     public: &Arc<Public>,
     handle: &Arc<Handle>,
     carrier: bayeux::Carrier,
-    events: &mut Vec<Arc<Delivery>>,
+    body: &mut Body,
+    events: &mut u64,
 ) -> Result<Box<bayeux::Reply>, NoReply> {
     let _counted = Counted::new(public);
     let mut shutdown = public.shutdown.clone();
@@ -128,7 +124,11 @@ async fn hold(
         };
         for output in outputs {
             match output {
-                Output::Event(event) => events.push(event),
+                Output::Event(event) => {
+                    body.event(&event);
+                    *events += 1;
+                }
+                Output::Direct(message) => body.direct(&message),
                 Output::Reply(reply) => return Ok(reply),
                 Output::ReadLog(after) => {
                     public

@@ -298,6 +298,8 @@ impl Socket {
                         frames.push(shared_text(event.frame().clone()));
                     }
                 }
+                Output::Direct(message) if in_one_frame => answer.direct(&message),
+                Output::Direct(message) => frames.push(shared_text(message.frame().clone())),
                 Output::Reply(reply) => {
                     answer.reply(&reply);
                     frames.push(text(std::mem::take(&mut answer).finish()));

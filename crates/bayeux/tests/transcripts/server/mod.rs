@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use bayeux::codec::{self, Body};
 use bayeux::{
-    Answer, Carrier, CarrierKind, ChannelPattern, ClientId, Delivery, Failure, LogEnds, Message, Offset,
-    Reply, Routes, Session, Settings, Snapshot, Target, deny_handshake,
+    Answer, Call, Carrier, CarrierKind, ChannelPattern, ClientId, Delivery, Failure, LogEnds, Message,
+    Offset, Reply, Routes, Session, Settings, Snapshot, Target, deny_handshake,
 };
 use serde_json::value::RawValue;
 
@@ -45,6 +45,8 @@ pub(crate) struct Server {
     handshakes: u32,
     /// Reads of the log that wait for `! reads go on`.
     stalled: Option<Vec<(String, String, Offset)>>,
+    /// What services were asked, and by which session.
+    calls: Vec<(String, Call)>,
     broken: bool,
     denies: bool,
     shows_checkpoints: bool,
@@ -105,6 +107,7 @@ impl Default for Server {
             opened: 0,
             handshakes: 0,
             stalled: None,
+            calls: Vec::new(),
             broken: false,
             denies: false,
             shows_checkpoints: false,
@@ -220,6 +223,10 @@ impl Server {
             }
             Answer::Publish(channel, reply) => {
                 self.publish(channel, message.data.unwrap_or(RawValue::NULL).to_owned());
+                Some(reply)
+            }
+            Answer::Service(call, reply) => {
+                self.calls.push((id.to_owned(), call));
                 Some(reply)
             }
         }

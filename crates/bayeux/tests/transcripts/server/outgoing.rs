@@ -52,6 +52,10 @@ impl Server {
         match output {
             Output::Event(event) if open.carrier.kind == CarrierKind::Exchange => open.body.event(&event),
             Output::Event(event) => self.say(name, String::from_utf8_lossy(event.frame()).into_owned()),
+            Output::Direct(message) if open.carrier.kind == CarrierKind::Exchange => {
+                open.body.direct(&message);
+            }
+            Output::Direct(message) => self.say(name, String::from_utf8_lossy(message.frame()).into_owned()),
             Output::Reply(reply) => {
                 open.body.reply(&reply);
                 open.waits = false;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bayeux::{ChannelName, ChannelPattern, Delivery, Offset};
+use bayeux::{CallResult, ChannelName, ChannelPattern, Delivery, Offset};
 use serde_json::value::RawValue;
 
 use super::Server;
@@ -39,6 +39,10 @@ impl Server {
                     .handle_release();
                 self.drain(id);
             }
+            // A service answers the n-th call, or says that it failed, or has nothing to say.
+            ["answer", number, ..] => self.answered(number, Some((true, json_after(event, number)?)))?,
+            ["fail", number, ..] => self.answered(number, Some((false, json_after(event, number)?)))?,
+            ["silence", number] => self.answered(number, None)?,
             // A client that has shaken hands, subscribed and connected: `! client s1 [ack] [ws1] /foo …`
             ["client", id, ref rest @ ..] => return self.greet(id, rest),
             // A carrier is gone; a response did not reach its client; a socket answers its oldest ping.
@@ -101,6 +105,11 @@ impl Server {
             "server_owned" => settings
                 .server_owned
                 .push(ChannelPattern::parse(value).map_err(|e| e.to_string())?),
+            "services" => settings
+                .services
+                .push(ChannelPattern::parse(value).map_err(|e| e.to_string())?),
+            "direct_messages" => limits.direct_messages = number(value)?,
+            "direct_bytes" => limits.direct_bytes = number(value)?,
             "messages" => limits.messages = number(value)?,
             "subscriptions" => limits.subscriptions = number(value)?,
             "queue_events" => limits.queue_events = number(value)?,
@@ -139,6 +148,17 @@ impl Server {
             .into_iter()
             .find(|said| !said.what.contains(r#""successful":true"#));
         refused.map_or(Ok(()), |said| Err(said.what))
+    }
+
+    fn answered(&mut self, place: &str, result: Option<(bool, Box<RawValue>)>) -> Result<(), String> {
+        let place = number::<usize>(place)? - 1;
+        let (id, call) = self.calls.get(place).cloned().ok_or("no such call")?;
+        let result = result.map(|(successful, data)| CallResult { successful, data });
+        let session = self.sessions.get_mut(&id).ok_or("no such session")?;
+        if session.handle_direct(&call, result).wakes() {
+            self.drain(&id);
+        }
+        Ok(())
     }
 
     fn lose(&mut self, name: &str) -> Option<()> {
