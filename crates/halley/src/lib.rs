@@ -15,5 +15,6 @@ pub mod ingest;
 pub mod log;
 pub mod metrics;
 pub mod problem;
+pub mod services;
 pub mod sessions;
 pub mod transport;

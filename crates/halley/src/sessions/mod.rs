@@ -29,7 +29,7 @@ use crate::event::UserId;
 use crate::log::{EventLog, Interest, Limit, LogError, SessionRecord, SessionStore};
 use crate::metrics::Metrics;
 
-pub use handle::{Handle, Subscriber};
+pub use handle::{Handle, PublicId, Subscriber};
 use handle::{Stage, State};
 use timers::Timers;
 
@@ -490,6 +490,7 @@ impl Handle {
             refreshed: now,
         };
         Self {
+            public_id: PublicId::of(&client_id),
             client_id,
             user,
             browser,

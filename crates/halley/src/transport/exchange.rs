@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bayeux::codec::{self, BodyError, Decoded};
-use bayeux::{Answer, Carrier, ChannelName, Failure, Message, Reply, Target, deny_handshake};
+use bayeux::{Answer, Call, Carrier, ChannelName, Failure, Handover, Message, Reply, Target, deny_handshake};
 use futures::future::BoxFuture;
 use serde_json::value::RawValue;
 use tracing::debug;
@@ -13,6 +13,7 @@ use crate::auth::Credentials;
 use crate::event::{Audience, Event};
 use crate::log::LogError;
 use crate::metrics::Outcome;
+use crate::services::Question;
 use crate::sessions::{Handle, Requester};
 
 /// What one body led to.
@@ -141,7 +142,10 @@ impl Exchange<'_> {
             self.writes.extend(handled.written);
             match handled.answer {
                 Answer::Reply(reply) => self.reply(reply),
-                Answer::Service(_, reply) => self.reply(reply),
+                Answer::Service(call, reply) => {
+                    self.reply(reply);
+                    self.ask(&handle, call, message.data);
+                }
                 Answer::Held => self.exchanged.replies.push(Place::Connect(Arc::clone(&handle))),
                 Answer::Publish(channel, reply) => {
                     self.places.push(self.exchanged.replies.len());
@@ -151,6 +155,26 @@ impl Exchange<'_> {
             }
             return Ok(());
         }
+    }
+
+    /// Asks a service, and does not wait for it.
+    fn ask(&self, handle: &Arc<Handle>, call: Call, data: Option<&RawValue>) {
+        let question = Question {
+            channel: &call.channel,
+            id: call.id.as_deref(),
+            data,
+            user: handle.user().map(|user| &*user.0),
+            session: handle.public_id().to_string(),
+        };
+        let body = question.body();
+        let (handle, metrics) = (Arc::clone(handle), Arc::clone(&self.public.metrics));
+        self.public
+            .services
+            .ask(&call.channel.clone(), body, move |result| {
+                if handle.answer(&call, result) == Handover::Gone {
+                    metrics.service_answers_lost.inc();
+                }
+            });
     }
 
     fn attach(&mut self, handle: Arc<Handle>) {

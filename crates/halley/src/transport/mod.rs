@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::http::{self, Reply, Service, Shutdown};
 use crate::log::EventLog;
 use crate::metrics::Metrics;
+use crate::services::Services;
 use crate::sessions::{Handle, Requester, Sessions};
 
 /// One way for clients to come.
@@ -47,6 +48,8 @@ pub struct Public {
     pub authenticator: Arc<dyn Authenticator>,
     /// Issues and recognises browser cookies.
     pub browsers: Browsers,
+    /// Answers what clients send to services.
+    pub services: Arc<Services>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Paths and bounds.
