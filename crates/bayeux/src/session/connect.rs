@@ -172,7 +172,8 @@ impl Session {
             .held
             .as_mut()
             .filter(|held| held.carrier == carrier)?;
-        if brings_events {
+        // After a goodbye of the server nothing leaves but the reply.
+        if brings_events && !(self.life.is_ending() && self.life.is_over()) {
             // Before the events: there are few of them, but there may always be another event.
             let room = if held.started { held.room } else { usize::MAX };
             if let Some(message) = self.direct.take(room, carrier) {
@@ -194,11 +195,11 @@ impl Session {
                 return self.read_for(carrier, after);
             }
         }
-        if held.due || held.started || has_untold_gap {
-            self.answer(now)
-        } else {
-            None
+        let is_due = held.due || held.started || has_untold_gap;
+        if let Some(farewell) = self.poll_farewell() {
+            return Some(farewell);
         }
+        if is_due { self.answer(now) } else { None }
     }
 
     /// What a socket brought and nobody proved goes again: the connect that follows this one would prove it without knowing.

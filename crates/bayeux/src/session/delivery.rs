@@ -47,7 +47,7 @@ impl Handover {
 impl Session {
     /// Takes an event that was routed to this session.
     pub fn handle_event(&mut self, event: &Arc<Delivery>) -> Handover {
-        if self.life.is_over() {
+        if self.life.is_over() || self.life.is_ending() {
             return Handover::Gone;
         }
         if !self.wants(event) {
@@ -122,8 +122,7 @@ impl Session {
 
     /// Time has passed. Returns whether a carrier has something to do.
     pub fn handle_timeout(&mut self, now: Instant) -> bool {
-        self.life.handle_timeout(now);
-        self.handle_connect_timeout(now) | self.proof.handle_timeout(now)
+        self.life.handle_timeout(now) | self.handle_connect_timeout(now) | self.proof.handle_timeout(now)
     }
 
     pub(super) fn read_for(&mut self, carrier: Carrier, after: Offset) -> Option<Output> {
@@ -170,6 +169,11 @@ impl Session {
     /// as a whole or not at all.
     pub fn delivers_with_connect(&self) -> bool {
         self.agreed.delivers_with_connect()
+    }
+
+    /// A connect is held, or a socket is open: somebody is there.
+    pub fn is_attended(&self) -> bool {
+        self.connects.is_held() || self.socket.is_some()
     }
 
     /// A task is there that could send something now.

@@ -120,6 +120,10 @@ impl Directs {
         Some(entry.message.clone())
     }
 
+    pub(super) fn has_unsent(&self) -> bool {
+        self.entries.iter().any(|entry| entry.sent.is_none())
+    }
+
     /// Something that this socket brought is not proven, nor asked for.
     pub(super) fn has_unasked(&self, carrier: Carrier) -> bool {
         self.sent()
@@ -211,6 +215,12 @@ impl Direct {
             data: Some(&result.data),
             successful: result.successful,
         })
+    }
+
+    pub(super) fn farewell() -> Self {
+        Self {
+            frame: Bytes::from_static(br#"[{"channel":"/meta/disconnect","successful":true}]"#),
+        }
     }
 
     fn encode(fields: &Fields<'_>) -> Self {

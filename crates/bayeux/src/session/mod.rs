@@ -194,7 +194,15 @@ impl Session {
         message: &Message<'_>,
         routes: &mut dyn Routes,
     ) -> Answer {
-        if self.life.is_over() {
+        let is_heard = match message.target {
+            Target::Connect | Target::Disconnect => true,
+            Target::Handshake
+            | Target::Subscribe
+            | Target::Unsubscribe
+            | Target::Service(_)
+            | Target::Publish(_) => !self.life.is_ending(),
+        };
+        if self.life.is_over() || !is_heard {
             return Answer::reply(Reply::failure(message, Failure::SessionUnknown));
         }
         if let Err(failure) = self.agreed.clone().incoming(self, message) {

@@ -39,6 +39,15 @@ impl Server {
                     .handle_release();
                 self.drain(id);
             }
+            // The server ends a session.
+            ["disconnect", id] => {
+                let (now, end) = (self.now, self.end());
+                let session = self.sessions.get_mut(id).ok_or("no such session")?;
+                if session.handle_server_disconnect(now, end) {
+                    self.drain(id);
+                }
+                self.write_down();
+            }
             // A service answers the n-th call, or says that it failed, or has nothing to say.
             ["answer", number, ..] => self.answered(number, Some((true, json_after(event, number)?)))?,
             ["fail", number, ..] => self.answered(number, Some((false, json_after(event, number)?)))?,
