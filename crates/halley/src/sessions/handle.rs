@@ -36,6 +36,12 @@ impl PublicId {
         let start = hash.first_chunk().expect("32 bytes begin with 8");
         Self(u64::from_be_bytes(*start))
     }
+
+    /// The name in a text such as `9f86d081884c7d65`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_one = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        u64::from_str_radix(text, 16).ok().filter(|_| is_one).map(Self)
+    }
 }
 
 impl fmt::Display for PublicId {

@@ -4,6 +4,7 @@
 //! other way round; and no lock is held across an await.
 
 mod handle;
+mod roster;
 mod sleep;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ use crate::metrics::Metrics;
 
 pub use handle::{Handle, PublicId, Subscriber};
 use handle::{Stage, State};
+pub use roster::{Ended, Listed};
 use timers::Timers;
 
 /// The sessions of this node.
@@ -256,7 +258,7 @@ impl Sessions {
             // Written again when it changes nothing: what wrote it first may not have succeeded.
             Target::Subscribe => is_success(&answer) && !state.session.subscriptions().is_empty(),
             Target::Unsubscribe => is_success(&answer) && state.stored,
-            Target::Connect => !state.stored,
+            Target::Connect => !state.stored && !state.session.is_ending(),
             Target::Handshake | Target::Disconnect | Target::Service(_) | Target::Publish(_) => false,
         };
         let mut written = is_change.then(|| self.put(handle, &mut state));
@@ -316,6 +318,10 @@ impl Sessions {
         }
         if let (true, Some(waker)) = (outputs.is_empty(), waker) {
             state.wait(carrier, waker);
+        }
+        if state.session.is_over() && state.stage == Stage::Here {
+            // The server ended it, and has said so.
+            self.remove(handle, &mut state);
         }
         self.reschedule(handle, &mut state);
         outputs
@@ -463,6 +469,11 @@ impl Sessions {
     /// Ends a session for good.
     fn remove(&self, handle: &Arc<Handle>, state: &mut State) {
         self.leave(handle, state);
+        self.forget(handle, state);
+    }
+
+    /// Takes a session's record away: it does not come back after it has left memory.
+    fn forget(&self, handle: &Handle, state: &mut State) {
         if std::mem::take(&mut state.stored) {
             // The call takes its place among the writes; nobody has to wait for it.
             drop(self.store.remove(&handle.client_id));

@@ -173,3 +173,52 @@ async fn a_record_that_was_read_before_its_session_ended_wakes_nobody() {
     assert!(broker.sessions.resume(record, None, departures).is_none());
     assert_eq!(broker.sessions.count(), 0);
 }
+
+#[tokio::test]
+async fn a_record_that_was_read_before_an_operator_took_it_away_wakes_nobody() {
+    let broker = Broker::new();
+    let handle = broker.open();
+    broker.exchange(&handle, SUBSCRIBE);
+    broker.exchange(&handle, CONNECT);
+    broker.sessions.leave(&handle, &mut handle.state.lock());
+    let departures = broker
+        .sessions
+        .departures_of(handle.client_id())
+        .load(Ordering::Acquire);
+    let record = broker.record(&handle).await;
+    let ended = broker.sessions.disconnect_one(handle.public_id()).await.unwrap();
+    assert_eq!((ended.disconnected, ended.forgotten), (0, 1));
+    assert!(broker.sessions.resume(record, None, departures).is_none());
+    assert_eq!(broker.sessions.count(), 0);
+}
+
+#[tokio::test]
+async fn a_session_that_is_to_end_reads_the_log_only_if_dispatch_is_not_that_far() {
+    let broker = Broker::new();
+    let handle = broker.open();
+    broker.exchange(&handle, SUBSCRIBE);
+    broker.exchange(&handle, CONNECT);
+    let event = crate::event::Event {
+        audience: crate::event::Audience::Everyone,
+        channel: bayeux::ChannelName::parse("/a").unwrap(),
+        data: serde_json::value::RawValue::NULL.to_owned(),
+        id: None,
+    };
+    broker.log.append(vec![event.clone()]).await.unwrap();
+    // Dispatch has seen the event, and it was for nobody here.
+    broker.sessions.dispatched(Offset(1));
+    assert!(broker.sessions.disconnect(&handle));
+    let (_, outputs) = broker.exchange(&handle, CONNECT);
+    assert!(
+        matches!(outputs[..], [Output::Direct(_), Output::Reply(_)]),
+        "{outputs:?}"
+    );
+
+    let handle = broker.open();
+    broker.exchange(&handle, SUBSCRIBE);
+    broker.exchange(&handle, CONNECT);
+    broker.log.append(vec![event]).await.unwrap();
+    assert!(broker.sessions.disconnect(&handle));
+    let (_, outputs) = broker.exchange(&handle, CONNECT);
+    assert!(matches!(outputs[..], [Output::ReadLog(Offset(1))]), "{outputs:?}");
+}
