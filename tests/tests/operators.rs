@@ -203,6 +203,7 @@ async fn a_user_is_named_percent_encoded() {
         config.auth.users = vec![User {
             user: "a/b c+ü".to_owned(),
             token: "secret-odd".to_owned(),
+            roles: Vec::new(),
         }];
     })
     .await;

@@ -159,16 +159,14 @@ impl ChannelPattern {
 
     /// Whether an event on `channel` is what this pattern asks for. Wildcards never reach into `/meta` and `/service`.
     pub fn matches(&self, channel: &ChannelName) -> bool {
-        self.0 == *channel || (channel.kind() == ChannelKind::Broadcast && self.covers(channel))
-    }
-
-    /// Whether `channel` is the pattern's or below it, whoever answers it: for rules about channels.
-    pub fn covers(&self, channel: &ChannelName) -> bool {
         let (pattern, name) = (self.as_str(), channel.as_str());
         if pattern == name {
             return true;
         }
         let reach = self.reach();
+        if reach == Reach::Exact || channel.kind() != ChannelKind::Broadcast {
+            return false;
+        }
         let Some(rest) = name.strip_prefix(self.stem()) else {
             return false;
         };
@@ -176,6 +174,30 @@ impl ChannelPattern {
             Reach::Exact => false,
             Reach::Children => !rest.is_empty() && !rest.contains('/'),
             Reach::Descendants => !rest.is_empty(),
+        }
+    }
+
+    /// Like [`ChannelPattern::matches`], but for rules: these reach into `/meta` and `/service` too.
+    pub fn covers(&self, channel: &ChannelName) -> bool {
+        let (pattern, name) = (self.as_str(), channel.as_str());
+        let below = || name.strip_prefix(self.stem()).filter(|rest| !rest.is_empty());
+        match self.reach() {
+            Reach::Exact => pattern == name,
+            Reach::Children => below().is_some_and(|rest| !rest.contains('/')),
+            Reach::Descendants => below().is_some(),
+        }
+    }
+
+    /// Whether some channel may match both. It errs on the side of yes.
+    pub(crate) fn may_meet(&self, other: &Self) -> bool {
+        let (mut mine, mut theirs) = (self.as_str().split('/'), other.as_str().split('/'));
+        loop {
+            match (mine.next(), theirs.next()) {
+                (Some("**"), _) | (_, Some("**")) | (None, None) => return true,
+                (None, Some(_)) | (Some(_), None) => return false,
+                (Some(mine), Some(theirs)) if mine == theirs || mine == "*" || theirs == "*" => {}
+                (Some(_), Some(_)) => return false,
+            }
         }
     }
 }
@@ -336,6 +358,17 @@ mod tests {
         ] {
             assert_eq!(ChannelName::parse(text), Err(error), "{text:?}");
         }
+    }
+
+    #[test]
+    fn two_patterns_meet_where_a_channel_could_match_both() {
+        let meet = |one: &str, other: &str| {
+            let [one, other] = [one, other].map(|text| ChannelPattern::parse(text).unwrap());
+            assert_eq!(one.may_meet(&other), other.may_meet(&one));
+            one.may_meet(&other)
+        };
+        assert!(meet("/**", "/a/b") && meet("/a/*", "/a/b") && meet("/a/*", "/a/**") && meet("/a", "/a"));
+        assert!(!meet("/a/*", "/a/b/c") && !meet("/a/*", "/b/*") && !meet("/a", "/b") && !meet("/a", "/a/b"));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! What the server answers.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::extension::Timesync;
 use crate::message::{Echo, Message};
 use crate::{ClientId, Failure};
 
@@ -31,20 +32,50 @@ pub struct Reply {
     id: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<&'static str>,
+    #[serde(rename = "x-messages", skip_serializing_if = "Option::is_none")]
+    messages: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) timestamp: Option<String>,
     #[serde(serialize_with = "display", skip_serializing_if = "Option::is_none")]
     error: Option<Failure>,
     successful: bool,
+    /// When what it replies to came, for extensions that measure.
+    #[serde(skip)]
+    pub(crate) received: Option<Received>,
+}
+
+/// What is remembered of a message until its reply leaves.
+#[derive(Debug, Clone, Copy)]
+pub struct Received {
+    pub(crate) at: Instant,
+    /// In milliseconds since 1970.
+    pub(crate) wall: u64,
+    pub(crate) timesync: Option<Timesync>,
+}
+
+impl Received {
+    /// What the clock on the wall says at `now`.
+    pub(crate) fn wall_at(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.at).as_millis();
+        self.wall.saturating_add(u64::try_from(since).unwrap_or(u64::MAX))
+    }
 }
 
 /// What a client should do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct ReplyAdvice {
+    /// Several clients of one browser are connected.
+    #[serde(rename = "multiple-clients", skip_serializing_if = "is_false")]
+    multiple_clients: bool,
     /// Milliseconds to wait before the next connect.
     #[serde(skip_serializing_if = "Option::is_none")]
     interval: Option<u64>,
     /// Milliseconds for which the next connect will be held.
     #[serde(skip_serializing_if = "Option::is_none")]
     timeout: Option<u64>,
+    /// Milliseconds without a connection after which a client shakes hands instead of connecting.
+    #[serde(rename = "maxInterval", skip_serializing_if = "Option::is_none")]
+    max_interval: Option<u64>,
     reconnect: Reconnect,
 }
 
@@ -64,17 +95,27 @@ impl ReplyAdvice {
     /// Connect again after `interval`; the connect is held for `timeout`.
     pub fn retry(interval: Duration, timeout: Duration) -> Self {
         Self {
+            multiple_clients: false,
             interval: Some(whole_ms(interval)),
             timeout: Some(whole_ms(timeout)),
+            max_interval: None,
             reconnect: Reconnect::Retry,
         }
+    }
+
+    /// The same, and after being away for longer than `max_interval` more, shake hands.
+    pub(crate) fn until(mut self, max_interval: Option<Duration>) -> Self {
+        self.max_interval = max_interval.map(whole_ms);
+        self
     }
 
     /// Shake hands again, now.
     pub fn handshake() -> Self {
         Self {
+            multiple_clients: false,
             interval: Some(0),
             timeout: None,
+            max_interval: None,
             reconnect: Reconnect::Handshake,
         }
     }
@@ -82,8 +123,10 @@ impl ReplyAdvice {
     /// Stay away.
     pub fn none() -> Self {
         Self {
+            multiple_clients: false,
             interval: None,
             timeout: None,
+            max_interval: None,
             reconnect: Reconnect::None,
         }
     }
@@ -123,9 +166,41 @@ impl Reply {
         self.advice = Some(advice);
     }
 
+    /// Another client of the same browser is in the way: come back after `interval` or, if that is nothing, not at all. That is a
+    /// failure, but not one of CometD's errors.
+    pub(crate) fn crowd(&mut self, interval: Duration) {
+        let comes_back = !interval.is_zero();
+        self.successful = comes_back;
+        self.advice = Some(ReplyAdvice {
+            multiple_clients: true,
+            interval: comes_back.then(|| whole_ms(interval)),
+            timeout: None,
+            max_interval: None,
+            reconnect: if comes_back {
+                Reconnect::Retry
+            } else {
+                Reconnect::None
+            },
+        });
+    }
+
     pub(crate) fn with_advice(mut self, advice: ReplyAdvice) -> Self {
         self.advice = Some(advice);
         self
+    }
+
+    pub(crate) fn announce(&mut self, messages: usize) {
+        self.messages = Some(messages);
+    }
+
+    /// It is the reply to a handshake that succeeded.
+    pub fn opens_session(&self) -> bool {
+        self.client_id.is_some()
+    }
+
+    /// Messages follow it in the same answer.
+    pub fn announces(&self) -> bool {
+        self.messages.is_some()
     }
 
     pub(crate) fn with_session(mut self, client_id: ClientId, connection_types: &[&'static str]) -> Self {
@@ -157,8 +232,11 @@ impl Reply {
             subscription: echo.subscription.map(ToOwned::to_owned),
             id: echo.id.map(ToOwned::to_owned),
             version: None,
+            messages: None,
+            timestamp: None,
             error: None,
             successful: true,
+            received: None,
         }
     }
 }
@@ -168,6 +246,11 @@ fn display<S: Serializer>(failure: &Option<Failure>, serializer: S) -> Result<S:
         Some(failure) => serializer.collect_str(failure),
         None => serializer.serialize_none(),
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn whole_ms(duration: Duration) -> u64 {

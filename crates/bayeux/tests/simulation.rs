@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bayeux::codec::{self, Body};
 use bayeux::{
     Answer, Call, CallResult, Carrier, CarrierKind, ChannelName, ChannelPattern, ClientId, Delivery, LogEnds,
-    Offset, Output, PageRead, Routes, Session, Settings, Snapshot,
+    Offset, Output, PageRead, Rights, Routes, Session, Settings, Snapshot,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -162,17 +162,21 @@ struct Client {
 
 struct Routing<'a> {
     routes: &'a mut BTreeSet<String>,
-    end: Offset,
+    ends: LogEnds,
 }
 
 impl Routes for Routing<'_> {
-    fn add(&mut self, pattern: &ChannelPattern) -> Offset {
+    fn add(&mut self, pattern: &ChannelPattern) -> LogEnds {
         self.routes.insert(pattern.as_str().to_owned());
-        self.end
+        self.ends
     }
 
     fn remove(&mut self, pattern: &ChannelPattern) {
         self.routes.remove(pattern.as_str());
+    }
+
+    fn ends(&self) -> LogEnds {
+        self.ends
     }
 }
 
@@ -289,6 +293,7 @@ impl World {
         let (session, _) = Session::open(
             ClientId::new("s"),
             self.settings.clone(),
+            Rights::default(),
             self.ends(),
             self.now,
             &message,
@@ -401,7 +406,7 @@ impl World {
             successful: true,
             data: RawValue::NULL.to_owned(),
         };
-        if session.handle_direct(&call, Some(result)).wakes() {
+        if session.handle_direct(self.now, &call, Some(result)).wakes() {
             self.wake_all();
         }
     }
@@ -441,7 +446,7 @@ impl World {
             .expect("well formed")
             .remove(0)
             .expect("well formed");
-        let end = self.end();
+        let ends = self.ends();
         if let Some(pipe) = self.pipes.iter_mut().find(|pipe| pipe.carrier == carrier) {
             pipe.served = true;
         }
@@ -449,13 +454,13 @@ impl World {
         let before = session.subscriptions().to_vec();
         let mut routing = Routing {
             routes: &mut self.routes,
-            end,
+            ends,
         };
         let answer = session.handle_message(self.now, carrier, true, &message, &mut routing);
         match answer {
             Answer::Reply(reply) => assert!(reply.is_successful(), "refused: {text}: {:?}", reply.error()),
             Answer::Service(call, _) => self.calls.push_back(call),
-            Answer::Held | Answer::Publish(..) => {}
+            Answer::Held | Answer::Publish(_) => {}
         }
         if self.record.is_none() || before != session.subscriptions() {
             self.record = Some(session.snapshot());
@@ -475,7 +480,15 @@ impl World {
             .map(|held| held.pattern.as_str().to_owned())
             .collect();
         let (id, settings) = (ClientId::new("s"), self.settings.clone());
-        let mut session = Session::resume(id, settings, record, self.ends(), true, self.now);
+        let mut session = Session::resume(
+            id,
+            settings,
+            Rights::default(),
+            record,
+            self.ends(),
+            true,
+            self.now,
+        );
         session.handle_missed(self.end());
         self.session = Some(session);
     }

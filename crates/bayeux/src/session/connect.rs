@@ -1,7 +1,7 @@
 //! `/meta/connect`: the client's heartbeat, and on an exchange the only way by which events leave.
 //!
 //! * The first connect of a session is answered at once, with advice, whether or not the client asked for that.
-//! * A connect is held only when it came alone; a newer one ends an older one.
+//! * A connect is held only when it came alone, and while not too many of the same browser are; a newer one ends an older one.
 //! * The reply carries advice when the client sent some, or connects by another kind of carrier than before.
 //! * The connect says what arrived: an acknowledgement if that was agreed; otherwise the reply before it, unless the client
 //!   says that it recovers (`advice.timeout` 0 on a session that was connected) or the reply is known to be lost.
@@ -9,6 +9,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Answer, Output, Session};
+use crate::extension::Received;
 use crate::{Carrier, CarrierKind, Message, Reply, ReplyAdvice, Target};
 
 /// Bytes of events in an answer on a socket. It leaves in one frame, and clients that were not told otherwise close a socket
@@ -25,13 +26,17 @@ pub(crate) struct Connects {
     advised: Option<CarrierKind>,
     /// The last reply is known not to have arrived.
     reply_lost: bool,
+    /// The server is overloaded: clients come back no sooner than this.
+    busy: Duration,
+    /// The client was told so.
+    told_busy: bool,
 }
 
 #[derive(Debug)]
 struct Held {
     carrier: Carrier,
     reply: Box<Reply>,
-    advise: bool,
+    advice: Advice,
     interval: Duration,
     deadline: Instant,
     /// Answer without waiting for an event.
@@ -42,6 +47,17 @@ struct Held {
     started: bool,
     /// Bytes of events that this answer may still take.
     room: usize,
+}
+
+/// What the answer to a connect tells the client to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Advice {
+    /// What it knows.
+    Known,
+    /// To connect again.
+    Retry,
+    /// To come back after the interval, or not at all without one: too many connects of its browser are held.
+    Crowded,
 }
 
 impl Connects {
@@ -60,6 +76,11 @@ impl Connects {
 
     fn is_held_by(&self, carrier: Carrier) -> bool {
         self.held.as_ref().is_some_and(|held| held.carrier == carrier)
+    }
+
+    /// When the held connect came.
+    pub(super) fn received(&self) -> Option<Received> {
+        self.held.as_ref()?.reply.received
     }
 
     pub(super) fn holding_socket(&self) -> Option<Carrier> {
@@ -101,15 +122,18 @@ impl Session {
         let first = !self.life.connected();
         let recovers = !first && asked.timeout == Some(Duration::ZERO);
         self.account(now, carrier, recovers);
+        self.begin_replays();
         self.supersede(carrier);
         let longest = self.settings.max_timeout;
         let timeout = asked.timeout.unwrap_or(self.settings.timeout).min(longest);
         let wait = alone && !first && !timeout.is_zero();
         let advise = message.advice.is_some() || self.connects.advised != Some(carrier.kind);
+        let mut reply = Box::new(Reply::success(message));
+        reply.received = Some(self.agreed.receiving(now, message));
         self.connects.held = Some(Held {
             carrier,
-            reply: Box::new(Reply::success(message)),
-            advise,
+            reply,
+            advice: if advise { Advice::Retry } else { Advice::Known },
             interval: asked.interval.unwrap_or(self.settings.interval).min(longest),
             // A connect that is not to wait may still have to read the log.
             deadline: now + if wait { timeout } else { self.settings.timeout },
@@ -130,7 +154,7 @@ impl Session {
         let lost = std::mem::take(&mut self.connects.reply_lost) || recovers;
         self.account_gap(carrier, lost);
         self.account_directs(carrier, lost);
-        if self.agreed.delivers_with_connect() {
+        if self.agreed.acknowledges() {
             // The acknowledgement has said what arrived: the rest did not.
             self.window.rewind();
             return;
@@ -139,6 +163,9 @@ impl Session {
             Some(CarrierKind::Exchange) if lost => self.window.rewind(),
             Some(CarrierKind::Exchange) => self.prove_sent(now),
             Some(CarrierKind::Socket) if carrier.kind == CarrierKind::Exchange => self.window.rewind(),
+            // On the same socket: another one has let the old one go, and rewound.
+            Some(CarrierKind::Socket) if self.agreed.delivers_with_connect() && !lost => self.prove_sent(now),
+            Some(CarrierKind::Socket) if self.agreed.delivers_with_connect() => self.window.rewind(),
             Some(CarrierKind::Socket) | None => {}
         }
     }
@@ -162,6 +189,7 @@ impl Session {
 
     /// What the held connect of this carrier leads to: events if they travel with it, then the reply.
     pub(super) fn poll_connect(&mut self, now: Instant, carrier: Carrier) -> Option<Output> {
+        let may_wait = self.may_wait(now);
         let brings_events = self.brings_events(carrier);
         let has_untold_gap = self.has_untold_gap();
         if carrier.kind == CarrierKind::Exchange && self.connects.is_held_by(carrier) {
@@ -181,7 +209,8 @@ impl Session {
                 held.room = held.room.saturating_sub(message.size());
                 return Some(Output::Direct(message));
             }
-            if let Some(event) = self.window.take(room) {
+            let is_in_no_hurry = may_wait && !held.due && !held.started;
+            if !is_in_no_hurry && let Some(event) = self.window.take(room) {
                 held.started = true;
                 held.room = held.room.saturating_sub(event.size());
                 self.brought_by = Some(carrier.kind);
@@ -196,7 +225,7 @@ impl Session {
             }
         }
         let is_due = held.due || held.started || has_untold_gap;
-        if let Some(farewell) = self.poll_farewell() {
+        if let Some(farewell) = self.poll_farewell(now) {
             return Some(farewell);
         }
         if is_due { self.answer(now) } else { None }
@@ -205,7 +234,7 @@ impl Session {
     /// What a socket brought and nobody proved goes again: the connect that follows this one would prove it without knowing.
     fn take_over_from_socket(&mut self) {
         if self.brought_by == Some(CarrierKind::Socket)
-            && !self.agreed.delivers_with_connect()
+            && !self.agreed.acknowledges()
             && self.window.has_unproven()
             && self.window.has_unsent()
         {
@@ -213,9 +242,26 @@ impl Session {
         }
     }
 
+    /// Too many connects of this client's browser are held already, so the one of this carrier is answered at once: with the advice
+    /// to connect again after `interval` or, if that is nothing, with failure and the advice to stay away. A browser has few
+    /// connections to a host, and held connects must not take all of them.
+    pub fn handle_crowded(&mut self, carrier: Carrier, interval: Duration) {
+        if let Some(held) = self.connects.held.as_mut().filter(|held| held.carrier == carrier) {
+            held.advice = Advice::Crowded;
+            held.interval = interval;
+            held.due = true;
+        }
+    }
+
     /// Events have left for an answer whose reply has not: they belong together.
     pub fn is_answering(&self) -> bool {
-        self.connects.held.as_ref().is_some_and(|held| held.started)
+        self.connects.held.as_ref().is_some_and(|held| held.started) || self.is_greeting()
+    }
+
+    /// How overloaded the server is: connects are answered with an interval of at least this, and once with none when it is
+    /// over. Zero when it is not.
+    pub fn handle_busy(&mut self, interval: Duration) {
+        self.connects.busy = interval;
     }
 
     /// Returns whether a held connect became due.
@@ -238,18 +284,34 @@ impl Session {
         carrier.kind == CarrierKind::Exchange || self.agreed.delivers_with_connect()
     }
 
+    /// The advice to connect again.
+    pub(super) fn retry_after(&self, interval: Duration) -> ReplyAdvice {
+        let settings = &self.settings;
+        let max_interval = settings.handshake_reconnect.then_some(settings.max_interval);
+        ReplyAdvice::retry(interval, settings.timeout).until(max_interval)
+    }
+
     fn answer(&mut self, now: Instant) -> Option<Output> {
         let held = self.connects.held.take()?;
         let mut reply = held.reply;
+        let interval = held.interval.max(self.connects.busy);
+        let is_busy = !self.connects.busy.is_zero();
         if self.life.is_over() {
             reply.advise(ReplyAdvice::none());
-        } else if held.advise {
+        } else if held.advice == Advice::Crowded {
+            // The next answer takes the interval back.
+            self.connects.advised = None;
+            reply.crowd(held.interval);
+        } else if held.advice == Advice::Retry || is_busy || self.connects.told_busy {
             self.connects.advised = Some(held.carrier.kind);
-            reply.advise(ReplyAdvice::retry(held.interval, self.settings.timeout));
+            self.connects.told_busy = is_busy;
+            reply.advise(self.retry_after(interval));
         }
         self.tell_of_gap(held.carrier, &mut reply);
-        self.agreed.clone().outgoing(self, &Target::Connect, &mut reply);
-        self.life.answered(now + held.interval, &self.settings);
+        self.agreed
+            .clone()
+            .outgoing(self, now, &Target::Connect, &mut reply);
+        self.life.answered(now + interval, &self.settings);
         Some(Output::Reply(reply))
     }
 }

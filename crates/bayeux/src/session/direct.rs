@@ -9,6 +9,7 @@
 //! failure, which is short. What was sent and is only not proven makes room for what waits.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -16,7 +17,8 @@ use serde_json::value::RawValue;
 
 use super::service::{Call, CallResult};
 use super::{Handover, Output, Session};
-use crate::{Carrier, CarrierKind, Limits};
+use crate::extension::Received;
+use crate::{Carrier, CarrierKind, Limits, wall};
 
 /// A message for one session, ready to send. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +51,7 @@ struct Sent {
 
 impl Session {
     /// The service has answered, or has nothing to say. Its call was handed out with [`super::Answer::Service`].
-    pub fn handle_direct(&mut self, call: &Call, result: Option<CallResult>) -> Handover {
+    pub fn handle_direct(&mut self, now: Instant, call: &Call, result: Option<CallResult>) -> Handover {
         self.direct.expected = self.direct.expected.saturating_sub(1);
         if self.life.is_over() {
             return Handover::Gone;
@@ -58,19 +60,28 @@ impl Session {
             return Handover::NotWanted;
         };
         let limits = &self.settings.limits;
-        let answer = Direct::answer(call, &result);
+        let timestamp = self.timestamp(&call.received, now);
+        let timestamp = timestamp.as_deref();
+        let answer = Direct::answer(call, &result, timestamp);
         if !self.direct.push(answer, limits) {
             let failure = CallResult::failed(
                 "urn:halley:service:session-full",
                 "the answer is too long for what this session may hold (limits.direct_bytes)",
             );
-            self.direct.append(Direct::answer(call, &failure));
+            self.direct.append(Direct::answer(call, &failure, timestamp));
         }
         if self.is_waited_for() {
             Handover::Wake
         } else {
             Handover::Queued
         }
+    }
+
+    /// What a message says of the time, where messages do.
+    pub(super) fn timestamp(&self, received: &Received, now: Instant) -> Option<String> {
+        self.settings
+            .timestamps
+            .then(|| wall::timestamp(received.wall_at(now)))
     }
 
     /// What is pushed over a socket; elsewhere these leave with the reply to a connect.
@@ -83,12 +94,12 @@ impl Session {
 
     /// A connect came: either it shows that what the reply before it brought has arrived, or that goes again.
     pub(super) fn account_directs(&mut self, carrier: Carrier, lost: bool) {
-        let acknowledges = self.agreed.delivers_with_connect();
+        let with_connect = self.agreed.delivers_with_connect();
         // Events that were sent and are not acknowledged: their reply did not arrive.
-        let lost = lost || (acknowledges && self.window.has_unproven());
+        let lost = lost || (self.agreed.acknowledges() && self.window.has_unproven());
         self.direct.settle(|sent| match sent.by.kind {
             CarrierKind::Exchange => Some(!lost),
-            CarrierKind::Socket if acknowledges => Some(!lost && sent.by == carrier),
+            CarrierKind::Socket if with_connect => Some(!lost && sent.by == carrier),
             // A pong will say.
             CarrierKind::Socket => None,
         });
@@ -147,7 +158,7 @@ impl Directs {
         self.settle(|sent| (sent.by == carrier).then_some(true));
     }
 
-    /// What a socket brought, and nobody proved, goes again.
+    /// What a socket brought and nobody proved goes again.
     pub(super) fn rewind_socket(&mut self) {
         self.settle(|sent| (sent.by.kind == CarrierKind::Socket).then_some(false));
     }
@@ -204,23 +215,32 @@ struct Fields<'a> {
     id: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<&'a str>,
     successful: bool,
 }
 
 impl Direct {
-    fn answer(call: &Call, result: &CallResult) -> Self {
+    fn answer(call: &Call, result: &CallResult, timestamp: Option<&str>) -> Self {
         Self::encode(&Fields {
             channel: &call.echo,
             id: call.id.as_deref(),
             data: Some(&result.data),
+            timestamp,
             successful: result.successful,
         })
     }
 
-    pub(super) fn farewell() -> Self {
-        Self {
-            frame: Bytes::from_static(br#"[{"channel":"/meta/disconnect","successful":true}]"#),
-        }
+    pub(super) fn farewell(timestamp: Option<&str>) -> Self {
+        let channel: &RawValue =
+            serde_json::from_str(r#""/meta/disconnect""#).expect("a constant that is JSON");
+        Self::encode(&Fields {
+            channel,
+            id: None,
+            data: None,
+            timestamp,
+            successful: true,
+        })
     }
 
     fn encode(fields: &Fields<'_>) -> Self {

@@ -43,7 +43,7 @@ impl Session {
 
     /// The goodbye of a server that ends the session, when nothing is left to be delivered before it. The reply of the held
     /// connect follows.
-    pub(super) fn poll_farewell(&mut self) -> Option<Output> {
+    pub(super) fn poll_farewell(&mut self, now: Instant) -> Option<Output> {
         if !self.life.is_ending() || self.life.is_over() {
             return None;
         }
@@ -52,8 +52,10 @@ impl Session {
         if !is_done && !self.life.is_overdue() {
             return None;
         }
+        let received = self.connects.received();
+        let timestamp = received.and_then(|received| self.timestamp(&received, now));
         self.life.end();
         self.connects.release();
-        Some(Output::Direct(Direct::farewell()))
+        Some(Output::Direct(Direct::farewell(timestamp.as_deref())))
     }
 }

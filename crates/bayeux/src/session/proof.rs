@@ -67,12 +67,13 @@ impl Session {
             if self.window.proven() > before {
                 self.note_proof(now);
             }
+            self.begin_replays();
         }
     }
 
     /// The peer of a socket has answered our close: like a pong, after everything that we sent before.
     pub fn handle_close_answered(&mut self, now: Instant, carrier: Carrier) {
-        if self.socket == Some(carrier) && !self.agreed.delivers_with_connect() && !self.awaits_connect() {
+        if self.socket == Some(carrier) && !self.agreed.acknowledges() && !self.awaits_connect() {
             self.direct.prove_all(carrier);
             self.prove_sent(now);
         }
@@ -98,6 +99,7 @@ impl Session {
         let plain = !self.agreed.delivers_with_connect();
         if self.socket != Some(carrier)
             || !plain
+            || self.life.is_over()
             || self.awaits_connect()
             || self.proof.outstanding.is_some()
             || !(self.window.has_unproven() || self.direct.has_unasked(carrier))

@@ -3,10 +3,13 @@
 //! A message on a channel that no service answers succeeds and does nothing, as in CometD. Where one does, the message is a
 //! call: its reply leaves at once, and the answer follows with the same id, whenever the service has it (CometD's remote call).
 
+use std::time::Instant;
+
 use serde_json::value::RawValue;
 
-use super::{Answer, Session};
-use crate::{Action, ChannelName, Failure, Message, Reply};
+use super::Session;
+use crate::extension::Received;
+use crate::{Action, ChannelName, Failure, Message};
 
 /// A message to a service, as far as its answer repeats it.
 #[derive(Debug, Clone)]
@@ -17,6 +20,8 @@ pub struct Call {
     pub id: Option<Box<RawValue>>,
     /// The channel exactly as it came.
     pub(super) echo: Box<RawValue>,
+    /// When the message came.
+    pub(super) received: Received,
 }
 
 /// What came of a call.
@@ -40,24 +45,30 @@ impl CallResult {
 }
 
 impl Session {
-    pub(super) fn call(&mut self, channel: &ChannelName, message: &Message<'_>) -> Answer {
+    /// The call that the message is, unless no service answers its channel. The rules for publishing hold for it too.
+    pub(super) fn call(
+        &mut self,
+        now: Instant,
+        channel: &ChannelName,
+        message: &Message<'_>,
+    ) -> Result<Option<Call>, Failure> {
+        self.may_say(channel, message)?;
         let services = &self.settings.services;
         if !services.iter().any(|pattern| pattern.covers(channel)) {
-            return Answer::reply(Reply::success(message));
+            return Ok(None);
         }
         if !self.direct.expect(&self.settings.limits) {
-            let failure = Failure::OverLimit(Action::Publish, "direct_messages");
-            return Answer::reply(Reply::failure(message, failure));
+            return Err(Failure::OverLimit(Action::Publish, "direct_messages"));
         }
         let echo = message
             .echo
             .channel
             .expect("it has a target, so it has a channel");
-        let call = Call {
+        Ok(Some(Call {
             channel: channel.clone(),
             id: message.echo.id.map(ToOwned::to_owned),
             echo: echo.to_owned(),
-        };
-        Answer::Service(call, Box::new(Reply::success(message)))
+            received: self.agreed.receiving(now, message),
+        }))
     }
 }

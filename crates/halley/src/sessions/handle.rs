@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use bayeux::{Call, CallResult, Carrier, ClientId, Delivery, Handover, Session};
+use bayeux::{Call, CallResult, Carrier, ClientId, Delivery, Handover, Rights, Session};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
@@ -19,9 +19,26 @@ use crate::log::Epoch;
 pub struct Handle {
     pub(super) client_id: ClientId,
     pub(super) public_id: PublicId,
-    pub(super) user: Option<UserId>,
-    pub(super) browser: Option<Browser>,
+    pub(super) owner: Owner,
     pub(super) state: Mutex<State>,
+}
+
+/// Whose a session is.
+#[derive(Debug, Default)]
+pub(super) struct Owner {
+    pub(super) user: Option<UserId>,
+    /// The roles of the user when the session shook hands.
+    pub(super) roles: Arc<[Box<str>]>,
+    pub(super) browser: Option<Browser>,
+}
+
+impl Owner {
+    pub(super) fn rights(&self) -> Rights {
+        Rights {
+            named: self.user.is_some(),
+            roles: Arc::clone(&self.roles),
+        }
+    }
 }
 
 /// Names a session to operators and backends without giving it away: whoever knows a clientId can speak for its session. Part of
@@ -108,7 +125,7 @@ impl Handle {
 
     /// Whose it is.
     pub fn user(&self) -> Option<&UserId> {
-        self.user.as_ref()
+        self.owner.user.as_ref()
     }
 
     /// Hands over what a service answered, and wakes the task that can send it.
@@ -118,7 +135,7 @@ impl Handle {
             if state.stage == Stage::Gone {
                 return Handover::Gone;
             }
-            let handover = state.session.handle_direct(call, result);
+            let handover = state.session.handle_direct(Instant::now(), call, result);
             (handover, state.wake_if(handover.wakes()))
         };
         waiting.into_iter().for_each(|(_, waker)| waker.wake());

@@ -149,7 +149,7 @@ impl Handle {
         let state = self.state.lock();
         Listed {
             id: self.public_id,
-            user: self.user.clone(),
+            user: self.owner.user.clone(),
             subscriptions: state.session.subscriptions().len(),
             attended: state.session.is_attended(),
         }

@@ -1,42 +1,80 @@
 //! The public listener: which transport a request is for.
 //!
 //! A transport is a file beside this one and a line in [`ALL`]. What they share (messages in, replies out) is in
-//! `exchange.rs`.
+//! `exchange.rs`; what those share that poll, in `polling.rs`.
 
+mod callback_polling;
 mod exchange;
 mod long_polling;
+mod polling;
+mod unknown;
 mod websocket;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bayeux::Carrier;
 use futures::future::BoxFuture;
 use hyper::body::Incoming;
-use hyper::{Request, StatusCode, header};
+use hyper::{Method, Request, StatusCode, Version, header};
 use parking_lot::Mutex;
+use thiserror::Error;
 
 use crate::auth::{Authenticator, Browsers, Credentials, Verdict};
 use crate::config::Config;
+use crate::cors::{Cors, Source};
 use crate::http::{self, Reply, Service, Shutdown};
 use crate::log::EventLog;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Outcome};
 use crate::services::Services;
-use crate::sessions::{Handle, Requester, Sessions};
+use crate::sessions::{Crowd, Handle, Requester, Sessions};
+
+pub use unknown::Unknown;
+use unknown::{Lateness, Stray};
 
 /// One way for clients to come.
 pub struct Transport {
     /// Its name in `supportedConnectionTypes` and in metrics.
     pub connection_type: &'static str,
+    /// The method of its requests, for `Allow`; an upgrade is none.
+    pub method: Option<Method>,
     /// Whether this request is for it.
     pub accepts: fn(&Request<Incoming>) -> bool,
     /// Answers the request.
     pub answer: fn(Arc<Public>, Connection, Request<Incoming>) -> BoxFuture<'static, Reply>,
 }
 
-/// Every transport, in the order in which the handshake names them and requests meet them.
-pub const ALL: &[Transport] = &[websocket::TRANSPORT, long_polling::TRANSPORT];
+/// Every transport, in the order in which requests meet them.
+pub const ALL: &[Transport] = &[
+    websocket::TRANSPORT,
+    long_polling::TRANSPORT,
+    callback_polling::TRANSPORT,
+];
+
+/// Why transports cannot be spoken.
+#[derive(Debug, Error)]
+pub enum TransportError {
+    /// There is no such transport.
+    #[error("public.transports: {0:?} is unknown, a transport is one of {1}")]
+    Unknown(String, String),
+}
+
+/// The transports with these names, in this order.
+pub fn named(names: &[String]) -> Result<Vec<&'static Transport>, TransportError> {
+    let find = |name: &String| {
+        let known = ALL.iter().find(|transport| transport.connection_type == *name);
+        known.ok_or_else(|| TransportError::Unknown(name.clone(), connection_types(ALL).join(", ")))
+    };
+    names.iter().map(find).collect()
+}
+
+fn connection_types<'a>(transports: impl IntoIterator<Item = &'a Transport>) -> Vec<&'static str> {
+    transports
+        .into_iter()
+        .map(|transport| transport.connection_type)
+        .collect()
+}
 
 /// What the public listener knows.
 pub struct Public {
@@ -46,26 +84,37 @@ pub struct Public {
     pub log: Arc<dyn EventLog>,
     /// Says who is asking.
     pub authenticator: Arc<dyn Authenticator>,
+    /// The transports that are spoken here.
+    pub transports: Vec<&'static Transport>,
     /// Issues and recognises browser cookies.
     pub browsers: Browsers,
+    /// Whose pages may ask.
+    pub cors: Cors,
+    /// How many connects each browser has held.
+    pub crowd: Arc<Crowd>,
     /// Answers what clients send to services.
     pub services: Arc<Services>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Who was told that a session is unknown.
+    pub unknown: Mutex<Unknown>,
     /// Paths and bounds.
     pub config: Arc<Config>,
     /// Given when the process is going to end.
     pub shutdown: Shutdown,
 }
 
-/// One connection of a client: remembers which session the last response was for, in case it did not arrive.
+/// One connection of a client: remembers whose connects were answered on it, in case that did not arrive.
 #[derive(Clone)]
 pub struct Connection {
     public: Arc<Public>,
-    last_reply: Arc<Mutex<Option<LastReply>>>,
+    peer: IpAddr,
+    last_replies: Arc<Mutex<Vec<LastReply>>>,
+    /// HTTP/2: a request says nothing of the response to another.
+    is_shared: bool,
 }
 
-/// Whose connect was answered last, and on which carrier.
+/// The last answer to a connect of one session, and on which carrier.
 struct LastReply {
     handle: Arc<Handle>,
     carrier: Carrier,
@@ -73,48 +122,91 @@ struct LastReply {
 
 impl Connection {
     /// A new connection.
-    pub fn new(public: &Arc<Public>, _peer: SocketAddr) -> Self {
+    pub fn new(public: &Arc<Public>, peer: SocketAddr) -> Self {
         Self {
             public: Arc::clone(public),
-            last_reply: Arc::default(),
+            peer: peer.ip(),
+            last_replies: Arc::default(),
+            is_shared: false,
         }
     }
 
+    /// How many sessions of one browser may have a connect held, if that is bounded.
+    fn most_held(&self) -> Option<usize> {
+        let session = &self.public.config.session;
+        let most = if self.is_shared {
+            session.http2_max_sessions_per_browser
+        } else {
+            session.max_sessions_per_browser
+        };
+        usize::try_from(most).ok()
+    }
+
     /// The response that is about to leave carries a connect reply of this session.
-    fn replies_for(&self, handle: &Arc<Handle>, carrier: Carrier) {
-        *self.last_reply.lock() = Some(LastReply {
-            handle: Arc::clone(handle),
-            carrier,
-        });
+    fn replies_for(&self, last: LastReply, response: &mut Reply) {
+        let LastReply { handle, carrier } = &last;
+        if self.is_shared {
+            let (public, handle, carrier) = (Arc::clone(&self.public), Arc::clone(handle), *carrier);
+            let tell = move || public.sessions.handle_reply_lost(&handle, carrier);
+            response.extensions_mut().insert(http::IfLost(Arc::new(tell)));
+        }
+        let mut replies = self.last_replies.lock();
+        replies.retain(|old| !Arc::ptr_eq(&old.handle, handle));
+        if replies.len() == replies.capacity() {
+            replies.retain(|old| self.public.sessions.may_be_lost(&old.handle, old.carrier));
+            // Over HTTP/1.1 there is never more than one.
+            let more = replies.len().max(1);
+            replies.reserve_exact(more);
+        }
+        replies.push(last);
+    }
+}
+
+impl Connection {
+    /// Answers a request that may be asked. Nothing of it stays here: hyper keeps room for this future as long as the connection
+    /// is there.
+    fn route(self, request: Request<Incoming>) -> BoxFuture<'static, Reply> {
+        let public = Arc::clone(&self.public);
+        let at_once = |reply| Box::pin(std::future::ready(reply));
+        if !public.serves(request.uri().path()) {
+            return at_once(http::text(StatusCode::NOT_FOUND, public.directions()));
+        }
+        if request.method() == Method::OPTIONS {
+            return at_once(public.cors.preflight(&request));
+        }
+        match public.transport_of(&request) {
+            Some(transport) => (transport.answer)(public, self, request),
+            None => at_once(public.not_allowed()),
+        }
     }
 }
 
 impl Service for Connection {
-    async fn answer(self, request: Request<Incoming>) -> Reply {
-        // Another request on this connection: the response before it was written.
-        *self.last_reply.lock() = None;
-        let public = Arc::clone(&self.public);
-        if !public.serves(request.uri().path()) {
-            return http::text(StatusCode::NOT_FOUND, public.directions());
+    fn answer(mut self, request: Request<Incoming>) -> impl Future<Output = Reply> + Send {
+        self.is_shared = request.version() == Version::HTTP_2;
+        if !self.is_shared {
+            // Another request on this connection: the response before it was written.
+            self.last_replies.lock().clear();
         }
-        match ALL.iter().find(|transport| (transport.accepts)(&request)) {
-            Some(transport) => (transport.answer)(public, self, request).await,
-            None => {
-                let mut response = http::text(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "Bayeux is spoken by POST or WebSocket\n",
-                );
-                response
-                    .headers_mut()
-                    .insert(header::ALLOW, header::HeaderValue::from_static("POST"));
-                response
+        let public = Arc::clone(&self.public);
+        let source = public.cors.source(&request);
+        let (origin, answered) = match source {
+            Source::Own => (None, self.route(request)),
+            Source::Listed(origin) => (Some(origin), self.route(request)),
+            Source::Foreign => (None, public.refuse_origin(&request)),
+        };
+        async move {
+            let mut reply = answered.await;
+            if let Some(origin) = origin {
+                public.cors.share(origin, &mut reply);
             }
+            reply
         }
     }
 
     fn ended(&self, clean: bool) {
-        let last = self.last_reply.lock().take();
-        if let (false, Some(last)) = (clean, last) {
+        let replies = std::mem::take(&mut *self.last_replies.lock());
+        for last in replies.iter().filter(|_| !clean) {
             self.public.sessions.handle_reply_lost(&last.handle, last.carrier);
         }
     }
@@ -128,6 +220,34 @@ impl Public {
             path.strip_prefix(base)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
+    }
+
+    fn transport_of(&self, request: &Request<Incoming>) -> Option<&'static Transport> {
+        ALL.iter()
+            .filter(|transport| self.speaks(transport))
+            .find(|transport| (transport.accepts)(request))
+    }
+
+    fn speaks(&self, transport: &Transport) -> bool {
+        (self.transports.iter()).any(|spoken| spoken.connection_type == transport.connection_type)
+    }
+
+    fn not_allowed(&self) -> Reply {
+        let transports = connection_types(self.transports.iter().copied()).join(" or ");
+        let text = format!("Bayeux is spoken here over {transports}\n");
+        let mut response = http::text(StatusCode::METHOD_NOT_ALLOWED, text);
+        let methods = self.transports.iter().filter_map(|spoken| spoken.method.as_ref());
+        let methods: Vec<&str> = methods.map(Method::as_str).collect();
+        if let Ok(methods) = methods.join(", ").parse() {
+            response.headers_mut().insert(header::ALLOW, methods);
+        }
+        response
+    }
+
+    fn refuse_origin(&self, request: &Request<Incoming>) -> BoxFuture<'static, Reply> {
+        let result = "origin_refused";
+        self.metrics.refusals.get_or_create(&Outcome { result }).inc();
+        Box::pin(std::future::ready(self.cors.refuse(request)))
     }
 
     fn directions(&self) -> String {
@@ -161,8 +281,39 @@ impl Public {
         who
     }
 
+    /// Who sends a request that a browser may have made for any page: what its headers say is not what the page knows.
+    async fn requester_without_headers(&self) -> Requester {
+        let mut who = Requester {
+            browserless: true,
+            ..Requester::default()
+        };
+        who.learn(self.authenticator.judge(&Credentials::default()).await);
+        who
+    }
+
+    /// How to answer a peer that asked for sessions that are unknown, perhaps beside one that is known.
+    fn judge(&self, peer: IpAddr, stray: &Stray, beside_another: bool) -> Lateness {
+        let mut lateness = self.unknown.lock().judge(Instant::now(), peer, stray);
+        lateness.refused &= !beside_another;
+        let counts = &self.metrics.unknown_sessions;
+        if lateness.refused {
+            counts.get_or_create(&Outcome { result: "refused" }).inc();
+        } else if lateness.delay > Duration::ZERO {
+            counts.get_or_create(&Outcome { result: "delayed" }).inc();
+        }
+        lateness
+    }
+
     fn body_timeout(&self) -> Duration {
         self.config.limits.body_timeout.0
+    }
+
+    /// The largest WebSocket message.
+    fn message_limit(&self) -> usize {
+        match crate::config::bytes(self.config.websocket.max_message) {
+            0 => self.body_limit(),
+            limit => limit,
+        }
     }
 
     fn body_limit(&self) -> usize {

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bayeux::{CallResult, ChannelName, ChannelPattern, Delivery, Offset};
+use bayeux::{
+    Access, CallResult, ChannelName, ChannelPattern, Delivery, Offset, ReplayId, Rights, Rule, Rules,
+    StaleReplay, Traits,
+};
 use serde_json::value::RawValue;
 
 use super::Server;
@@ -14,7 +17,24 @@ impl Server {
         let words: Vec<&str> = event.split_whitespace().collect();
         match words[..] {
             // Events from the backend.
-            ["publish", channel, ..] => self.publish(channel_name(channel)?, json_after(event, channel)?),
+            ["publish", channel, ..] => {
+                let channel = channel_name(channel)?;
+                let traits = self.settings.rules.traits(&channel, true);
+                self.publish(channel.clone(), json_after(event, channel.as_str())?, &traits);
+            }
+            // In no hurry, whatever the rules say; and to one user, which the rules do not slow down.
+            ["publish-lazy", channel, ..] => {
+                let traits = Traits {
+                    lazy: Some(self.settings.max_lazy_timeout),
+                    ..Traits::default()
+                };
+                self.publish(channel_name(channel)?, json_after(event, channel)?, &traits);
+            }
+            ["deliver", channel, ..] => {
+                let channel = channel_name(channel)?;
+                let traits = self.settings.rules.traits(&channel, false);
+                self.publish(channel.clone(), json_after(event, channel.as_str())?, &traits);
+            }
             // An event that is handed over again, or that the router did not hand over.
             ["again", offset] => {
                 let place = number::<usize>(offset)? - 1;
@@ -52,6 +72,15 @@ impl Server {
             ["answer", number, ..] => self.answered(number, Some((true, json_after(event, number)?)))?,
             ["fail", number, ..] => self.answered(number, Some((false, json_after(event, number)?)))?,
             ["silence", number] => self.answered(number, None)?,
+            ["busy", id, interval] => {
+                let interval = duration(interval)?;
+                self.sessions
+                    .get_mut(id)
+                    .ok_or("no such session")?
+                    .handle_busy(interval);
+            }
+            // Too many connects of the same browser are held: the one on this carrier cannot be.
+            ["crowded", name, interval] => self.crowd(name, duration(interval)?).ok_or("no such carrier")?,
             // A client that has shaken hands, subscribed and connected: `! client s1 [ack] [ws1] /foo …`
             ["client", id, ref rest @ ..] => return self.greet(id, rest),
             // A carrier is gone; a response did not reach its client; a socket answers its oldest ping.
@@ -100,6 +129,15 @@ impl Server {
             ["deny", "handshakes"] => self.denies = true,
             ["show", "checkpoints"] => self.shows_checkpoints = true,
             ["set", key, value] => self.set(key, value)?,
+            // Who shakes hands from here on, and what holds for which channels: `! rule /a/** publish=agent,* lazy=5s`
+            ["user", ref roles @ ..] => {
+                self.rights = Rights {
+                    named: true,
+                    roles: roles.iter().map(|role| (*role).into()).collect(),
+                };
+            }
+            ["nobody"] => self.rights = Rights::default(),
+            ["rule", pattern, ref says @ ..] => self.rule(pattern, says)?,
             _ => return Err(format!("nothing that happens: {event}")),
         }
         Ok(())
@@ -111,14 +149,30 @@ impl Server {
         match key {
             "timeout" => settings.timeout = duration(value)?,
             "interval" => settings.interval = duration(value)?,
-            "server_owned" => settings
-                .server_owned
+            "server_owned" => return self.rule(value, &["publish="]),
+            "handshake_reconnect" => settings.handshake_reconnect = value == "true",
+            "atomic_subscriptions" => settings.atomic_subscriptions = value == "true",
+            "meta_connect_deliver_only" => settings.meta_connect_deliver_only = value == "true",
+            "broadcast_to_publisher" => settings.broadcast_to_publisher = value == "true",
+            "timestamps" => settings.timestamps = value == "true",
+            "messages_during_handshake" => settings.messages_during_handshake = value == "true",
+            "subscribed" => settings
+                .subscribed
                 .push(ChannelPattern::parse(value).map_err(|e| e.to_string())?),
             "services" => settings
                 .services
                 .push(ChannelPattern::parse(value).map_err(|e| e.to_string())?),
             "direct_messages" => limits.direct_messages = number(value)?,
             "direct_bytes" => limits.direct_bytes = number(value)?,
+            "replay" => settings.replay = value == "true",
+            "stale_replay" => {
+                settings.stale_replay = match value {
+                    "earliest" => StaleReplay::Earliest,
+                    "latest" => StaleReplay::Latest,
+                    "error" => StaleReplay::Error,
+                    _ => return Err(format!("no way with stale replays: {value}")),
+                }
+            }
             "messages" => limits.messages = number(value)?,
             "subscriptions" => limits.subscriptions = number(value)?,
             "queue_events" => limits.queue_events = number(value)?,
@@ -127,6 +181,27 @@ impl Server {
             "page" => self.page = number(value)?,
             _ => return Err(format!("no setting: {key}")),
         }
+        Ok(())
+    }
+
+    fn rule(&mut self, pattern: &str, says: &[&str]) -> Result<(), String> {
+        let mut rule = Rule::of(ChannelPattern::parse(pattern).map_err(|e| e.to_string())?);
+        for says in says {
+            let (key, value) = says.split_once('=').ok_or("a rule says key=value")?;
+            match key {
+                "private" => rule.private = Some(value == "true"),
+                "publish" => rule.publish = Some(access(value)),
+                "subscribe" => rule.subscribe = Some(access(value)),
+                "lazy" => rule.lazy = Some(duration(value)?),
+                "echo" => rule.echo = Some(value == "true"),
+                "largest_message" => rule.largest_message = Some(number(value)?),
+                "replay_id" if value == "data" => rule.replay_id = Some(ReplayId::Data),
+                "replay_id" => rule.replay_id = Some(ReplayId::Ext),
+                _ => return Err(format!("no rule says {key}")),
+            }
+        }
+        self.rules.push(rule);
+        self.settings.rules = Arc::new(Rules::new(self.rules.clone()));
         Ok(())
     }
 
@@ -164,10 +239,20 @@ impl Server {
         let (id, call) = self.calls.get(place).cloned().ok_or("no such call")?;
         let result = result.map(|(successful, data)| CallResult { successful, data });
         let session = self.sessions.get_mut(&id).ok_or("no such session")?;
-        if session.handle_direct(&call, result).wakes() {
+        if session.handle_direct(self.now, &call, result).wakes() {
             self.drain(&id);
         }
         Ok(())
+    }
+
+    fn crowd(&mut self, name: &str, interval: Duration) -> Option<()> {
+        let carrier = self.carriers.get(name)?.carrier;
+        for id in self.sessions.keys().cloned().collect::<Vec<_>>() {
+            let session = self.sessions.get_mut(&id).expect("a session in memory");
+            session.handle_crowded(carrier, interval);
+            self.drain(&id);
+        }
+        Some(())
     }
 
     fn lose(&mut self, name: &str) -> Option<()> {
@@ -198,6 +283,14 @@ impl Server {
         }
         Some(())
     }
+}
+
+fn access(roles: &str) -> Access {
+    if roles == "*" {
+        return Access::Anyone;
+    }
+    let roles = roles.split(',').filter(|role| !role.is_empty());
+    Access::Roles(roles.map(Into::into).collect())
 }
 
 /// `30s` or `50ms`.
