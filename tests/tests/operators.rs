@@ -10,7 +10,7 @@ mod it;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use halley::config::{Span, User};
+use halley::config::{Activity, Span, User};
 use serde_json::{Value, json};
 
 use it::{Answer, Client, It, TRANSPORTS, Transport, USERS, exchange, request};
@@ -157,6 +157,24 @@ async fn a_session_that_was_ended_and_is_silent_leaves_nothing() {
     it.end_all_of(USERS[0]).await;
     it.wait_for("halley_sessions", 0.0).await;
     assert_eq!(it.metric("halley_session_records").await, 0.0);
+}
+
+#[tokio::test]
+async fn a_client_that_only_connects_is_disconnected_as_idle_if_the_configuration_says_so() {
+    let it = It::with(|config| {
+        config.session.activity = Activity::ClientServer;
+        config.session.max_inactivity = Span(Duration::from_millis(300));
+    })
+    .await;
+    for transport in TRANSPORTS {
+        let mut client = Client::open(&it, transport, Some(USERS[0])).await;
+        // Until then it is not idle.
+        let now = CONNECT.replace("\"9\"", "\"9\",\"advice\":{\"timeout\":0}");
+        assert_eq!(client.say(&now).await[0]["advice"]["reconnect"], "retry");
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        assert_eq!(connect(&mut client).await, goodbye(), "{transport:?}");
+        expect_unknown(&mut client).await;
+    }
 }
 
 #[tokio::test]

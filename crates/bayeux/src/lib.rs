@@ -33,4 +33,4 @@ pub use session::{
     Answer, Call, CallResult, Direct, Handover, LogEnds, Output, PageRead, Publish, Routes, Session,
     Snapshot, Subscription, deny_handshake,
 };
-pub use settings::{Limits, Settings, StaleReplay};
+pub use settings::{Activity, Limits, Settings, StaleReplay};

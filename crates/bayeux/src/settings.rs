@@ -49,6 +49,10 @@ pub struct Settings {
     pub replay: bool,
     /// What becomes of a replay from an offset that the log does not have.
     pub stale_replay: StaleReplay,
+    /// Whose idleness is not suffered for ever (CometD: the activity extension).
+    pub activity: Activity,
+    /// For how long it is suffered.
+    pub max_inactivity: Duration,
     /// What a client can make us keep, and how much it may say at once.
     pub limits: Limits,
 }
@@ -62,6 +66,17 @@ pub enum StaleReplay {
     Latest,
     /// The subscribe fails.
     Error,
+}
+
+/// What counts as activity of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// Nobody counts.
+    Off,
+    /// What its client sends, but for connects.
+    Client,
+    /// That, and what its client gets, but for replies.
+    ClientServer,
 }
 
 /// Bounds on what one client can cost.
@@ -114,6 +129,8 @@ impl Default for Settings {
             messages_during_handshake: false,
             replay: true,
             stale_replay: StaleReplay::Earliest,
+            activity: Activity::Off,
+            max_inactivity: Duration::from_secs(30 * 60),
             limits: Limits::default(),
         }
     }

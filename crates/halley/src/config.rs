@@ -123,6 +123,10 @@ pub struct Session {
     pub max_lazy_timeout: Span,
     /// Every message says when it was sent.
     pub timestamps: bool,
+    /// What keeps a session from being disconnected as idle.
+    pub activity: Activity,
+    /// Idleness after which it is.
+    pub max_inactivity: Span,
     /// What every session is subscribed to from its handshake on.
     pub subscribed: Vec<ChannelPattern>,
     /// Events that wait already leave with the handshake's reply.
@@ -143,6 +147,18 @@ pub struct Replay {
     pub enabled: bool,
     /// What becomes of a replay from an offset that the log does not have.
     pub stale: Stale,
+}
+
+/// What counts as activity of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activity {
+    /// Nobody counts.
+    Off,
+    /// What its client sends, but for connects.
+    Client,
+    /// That, and what its client gets, but for replies.
+    ClientServer,
 }
 
 /// What becomes of a replay from an offset that the log does not have.
@@ -607,6 +623,9 @@ impl Config {
                 "less than one answer of limits.service_answer with its channel and id",
             );
         }
+        if self.session.max_inactivity.0.is_zero() {
+            return wrong("session.max_inactivity", "longer than nothing");
+        }
         if !(400..=599).contains(&self.session.duplicate_connect_status) {
             return wrong(
                 "session.duplicate_connect_status",
@@ -674,6 +693,12 @@ impl Config {
             broadcast_to_publisher: self.session.broadcast_to_publisher,
             max_lazy_timeout: self.session.max_lazy_timeout.0,
             timestamps: self.session.timestamps,
+            activity: match self.session.activity {
+                Activity::Off => bayeux::Activity::Off,
+                Activity::Client => bayeux::Activity::Client,
+                Activity::ClientServer => bayeux::Activity::ClientServer,
+            },
+            max_inactivity: self.session.max_inactivity.0,
             subscribed: self.session.subscribed.clone(),
             messages_during_handshake: self.session.messages_during_handshake,
             replay: self.replay.enabled,
@@ -997,6 +1022,8 @@ impl Default for Session {
             broadcast_to_publisher: true,
             max_lazy_timeout: seconds(5),
             timestamps: false,
+            activity: Activity::Off,
+            max_inactivity: seconds(30 * 60),
             subscribed: Vec::new(),
             messages_during_handshake: false,
             max_sessions_per_browser: 4,

@@ -265,6 +265,8 @@ fn settings_that_cannot_work_are_refused_with_their_name() {
             "session.http2_max_sessions_per_browser",
         ),
         ("[websocket]\nping_interval = \"0s\"", "websocket.ping_interval"),
+        ("[session]\nmax_inactivity = \"0s\"", "session.max_inactivity"),
+        ("[session]\nactivity = \"server\"", "activity"),
         ("[websocket]\nprotocol = \"a, b\"", "websocket.protocol"),
         (
             "[callback_polling]\nparameter = \"message\"",

@@ -42,6 +42,7 @@ impl Extension for Acknowledge {
     fn incoming(
         &self,
         session: &mut Session,
+        _: Instant,
         message: &Message<'_>,
         value: Option<&RawValue>,
     ) -> Result<(), Failure> {

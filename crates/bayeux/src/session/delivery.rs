@@ -123,12 +123,17 @@ impl Session {
 
     /// What to do for this carrier now. Drain it after every `handle_*`; write what it says before polling again.
     pub fn poll_output(&mut self, now: Instant, carrier: Carrier) -> Option<Output> {
-        self.poll_superseded(carrier)
+        let output = self
+            .poll_superseded(carrier)
             .or_else(|| self.poll_greeting(now, carrier))
             .or_else(|| self.poll_connect(now, carrier))
             .or_else(|| self.poll_direct(carrier))
             .or_else(|| self.poll_push(now, carrier))
-            .or_else(|| self.poll_proof(now, carrier))
+            .or_else(|| self.poll_proof(now, carrier))?;
+        if matches!(output, Output::Event(_) | Output::Direct(_)) {
+            self.stirred.by_server(now);
+        }
+        Some(output)
     }
 
     /// When to call [`Session::handle_timeout`].

@@ -22,7 +22,7 @@ mod window;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::extension::Agreed;
+use crate::extension::{Agreed, Stirred};
 use crate::{
     Carrier, CarrierKind, ChannelName, ClientId, Delivery, Failure, Message, Offset, Reply, Rights, Settings,
     Target, Traits,
@@ -53,6 +53,7 @@ pub struct Session {
     pub(crate) window: Window,
     direct: Directs,
     pub(crate) agreed: Agreed,
+    pub(crate) stirred: Stirred,
     connects: Connects,
     life: Life,
     proof: Proof,
@@ -145,6 +146,7 @@ impl Session {
             id,
             life: Life::new(now, &settings),
             agreed: Agreed::given(&settings),
+            stirred: Stirred::new(now),
             settings,
             rights,
             subscriptions: Vec::new(),
@@ -216,6 +218,10 @@ impl Session {
         std::mem::take(&mut self.record_changed)
     }
 
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Its clientId.
     pub fn id(&self) -> &ClientId {
         &self.id
@@ -247,7 +253,7 @@ impl Session {
         if self.life.is_over() || !is_heard {
             return Answer::reply(Reply::failure(message, Failure::SessionUnknown));
         }
-        if let Err(failure) = self.agreed.clone().incoming(self, message) {
+        if let Err(failure) = self.agreed.clone().incoming(self, now, message) {
             return self.reply(now, message, Reply::failure(message, failure));
         }
         self.life.heard(now, &self.settings);

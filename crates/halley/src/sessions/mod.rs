@@ -309,6 +309,8 @@ impl Sessions {
         }
         if state.session.is_over() {
             self.remove(handle, &mut state);
+        } else if state.session.is_ending() {
+            self.forget(handle, &mut state);
         }
         let takes_over = message.target == Target::Connect || carrier.kind == CarrierKind::Socket;
         let others = if takes_over { state.wake() } else { Vec::new() };

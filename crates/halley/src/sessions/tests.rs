@@ -248,6 +248,11 @@ async fn a_session_that_is_to_end_reads_the_log_only_if_dispatch_is_not_that_far
     assert!(broker.sessions.disconnect(&handle));
     let (_, outputs) = broker.exchange(&handle, CONNECT);
     assert!(matches!(outputs[..], [Output::ReadLog(Offset(1))]), "{outputs:?}");
+    assert_eq!(
+        broker.store.count(),
+        0,
+        "a connect does not write down what is to end"
+    );
 }
 
 #[tokio::test]
@@ -307,4 +312,23 @@ async fn connects_are_told_to_come_later_while_dispatch_lags_behind() {
     assert!(says_later(broker.exchange(&handle, at_once).1));
     broker.sessions.dispatched(Offset(3));
     assert!(!says_later(broker.exchange(&handle, at_once).1));
+}
+
+#[tokio::test]
+async fn a_session_that_is_ended_as_idle_leaves_nothing_behind() {
+    let broker = Broker::with(bayeux::Settings {
+        activity: bayeux::Activity::Client,
+        max_inactivity: Duration::ZERO,
+        ..bayeux::Settings::default()
+    });
+    let handle = broker.open();
+    broker.exchange(&handle, SUBSCRIBE);
+    // The clock of the machine may not have moved since.
+    std::thread::sleep(Duration::from_millis(2));
+    let (_, outputs) = broker.exchange(&handle, CONNECT);
+    assert!(
+        matches!(outputs[..], [Output::Direct(_), Output::Reply(_)]),
+        "{outputs:?}"
+    );
+    assert_eq!((broker.sessions.count(), broker.store.count()), (0, 0));
 }

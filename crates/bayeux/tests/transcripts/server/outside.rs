@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bayeux::{
-    Access, CallResult, ChannelName, ChannelPattern, Delivery, Offset, ReplayId, Rights, Rule, Rules,
-    StaleReplay, Traits,
+    Access, Activity, CallResult, ChannelName, ChannelPattern, Delivery, Offset, ReplayId, Rights, Rule,
+    Rules, StaleReplay, Traits,
 };
 use serde_json::value::RawValue;
 
@@ -164,6 +164,14 @@ impl Server {
                 .push(ChannelPattern::parse(value).map_err(|e| e.to_string())?),
             "direct_messages" => limits.direct_messages = number(value)?,
             "direct_bytes" => limits.direct_bytes = number(value)?,
+            "activity" => {
+                settings.activity = match value {
+                    "client" => Activity::Client,
+                    "client-server" => Activity::ClientServer,
+                    _ => return Err(format!("no activity: {value}")),
+                }
+            }
+            "max_inactivity" => settings.max_inactivity = duration(value)?,
             "replay" => settings.replay = value == "true",
             "stale_replay" => {
                 settings.stale_replay = match value {
