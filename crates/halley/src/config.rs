@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use bayeux::{Access, ChannelPattern, ReplayId, Rule, Rules, StaleReplay};
+use bayeux::{Access, ChannelKind, ChannelPattern, ReplayId, Rule, Rules, StaleReplay};
 use bytesize::ByteSize;
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize, Serializer};
@@ -53,6 +53,8 @@ pub struct Config {
     pub channels: Channels,
     /// What Halley says about itself.
     pub logging: Logging,
+    /// Who answers what clients send to `/service/…`.
+    pub services: Vec<Service>,
 }
 
 /// The listener for clients.
@@ -121,6 +123,10 @@ pub struct Session {
     pub max_lazy_timeout: Span,
     /// Every message says when it was sent.
     pub timestamps: bool,
+    /// What keeps a session from being disconnected as idle.
+    pub activity: Activity,
+    /// Idleness after which it is.
+    pub max_inactivity: Span,
     /// What every session is subscribed to from its handshake on.
     pub subscribed: Vec<ChannelPattern>,
     /// Events that wait already leave with the handshake's reply.
@@ -141,6 +147,18 @@ pub struct Replay {
     pub enabled: bool,
     /// What becomes of a replay from an offset that the log does not have.
     pub stale: Stale,
+}
+
+/// What counts as activity of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activity {
+    /// Nobody counts.
+    Off,
+    /// What its client sends, but for connects.
+    Client,
+    /// That, and what its client gets, but for replies.
+    ClientServer,
 }
 
 /// What becomes of a replay from an offset that the log does not have.
@@ -287,6 +305,12 @@ pub struct Limits {
     pub queue_bytes: ByteSize,
     /// Bytes of events in one answer.
     pub answer_bytes: ByteSize,
+    /// Calls of one session that are under way, or whose answers wait for it.
+    pub direct_messages: usize,
+    /// Bytes of answers that wait for one session.
+    pub direct_bytes: ByteSize,
+    /// Length of a service's answer.
+    pub service_answer: ByteSize,
     /// Connections of both listeners.
     pub connections: usize,
 }
@@ -405,6 +429,28 @@ pub struct ChannelRule {
     /// For how long events are given to those who were away, or who replay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Span>,
+}
+
+/// Who answers what clients send to the channels of a pattern.
+#[derive(Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// `/service/name`, or `/service/**` for everything that no other service answers.
+    pub channel: ChannelPattern,
+    /// Where its questions are posted.
+    pub url: String,
+    /// How long a client waits for an answer at most, with the wait for a place.
+    #[serde(default = "Service::default_timeout")]
+    pub timeout: Span,
+    /// Questions at once.
+    #[serde(default = "Service::default_concurrency")]
+    pub concurrency: usize,
+    /// Questions that wait for their turn.
+    #[serde(default = "Service::default_queue")]
+    pub queue: usize,
+    /// Signs each question; without one there is no signature.
+    #[serde(default, serialize_with = "redacted", deserialize_with = "signing_secret")]
+    pub secret: String,
 }
 
 /// What Halley says about itself, on stderr.
@@ -560,6 +606,26 @@ impl Config {
                 );
             }
         }
+        for (place, service) in self.services.iter().enumerate() {
+            if let Err(reason) = service.check(&self.services[..place]) {
+                return wrong(&format!("services: {}", service.channel), &reason);
+            }
+        }
+        if self.limits.direct_messages == 0 {
+            return wrong(
+                "limits.direct_messages",
+                "at least 1, or no service could be asked",
+            );
+        }
+        if bytes(self.limits.direct_bytes) < self.longest_answer() {
+            return wrong(
+                "limits.direct_bytes",
+                "less than one answer of limits.service_answer with its channel and id",
+            );
+        }
+        if self.session.max_inactivity.0.is_zero() {
+            return wrong("session.max_inactivity", "longer than nothing");
+        }
         if !(400..=599).contains(&self.session.duplicate_connect_status) {
             return wrong(
                 "session.duplicate_connect_status",
@@ -598,6 +664,15 @@ impl Config {
         Ok(())
     }
 
+    /// What an answer may take in a session.
+    fn longest_answer(&self) -> usize {
+        // It repeats the channel as it came, and a character may have come as six: \u0041.
+        let echoed = (self.limits.channel_bytes.saturating_mul(6)).saturating_add(self.limits.id_bytes);
+        bytes(self.limits.service_answer)
+            .saturating_add(echoed)
+            .saturating_add(ANSWER_FRAME)
+    }
+
     /// What the protocol needs to know, but for what the server can do by itself.
     pub fn protocol(&self) -> bayeux::Settings {
         bayeux::Settings {
@@ -607,12 +682,23 @@ impl Config {
             max_timeout: self.session.max_timeout.0,
             proof_interval: self.websocket.proof_interval.0,
             rules: self.channels.rules().into(),
+            services: self
+                .services
+                .iter()
+                .map(|service| service.channel.clone())
+                .collect(),
             handshake_reconnect: self.session.handshake_reconnect,
             atomic_subscriptions: self.session.atomic_subscriptions,
             meta_connect_deliver_only: self.session.meta_connect_deliver_only,
             broadcast_to_publisher: self.session.broadcast_to_publisher,
             max_lazy_timeout: self.session.max_lazy_timeout.0,
             timestamps: self.session.timestamps,
+            activity: match self.session.activity {
+                Activity::Off => bayeux::Activity::Off,
+                Activity::Client => bayeux::Activity::Client,
+                Activity::ClientServer => bayeux::Activity::ClientServer,
+            },
+            max_inactivity: self.session.max_inactivity.0,
             subscribed: self.session.subscribed.clone(),
             messages_during_handshake: self.session.messages_during_handshake,
             replay: self.replay.enabled,
@@ -631,6 +717,8 @@ impl Config {
                 queue_events: self.limits.queue_events,
                 queue_bytes: bytes(self.limits.queue_bytes),
                 answer_bytes: bytes(self.limits.answer_bytes),
+                direct_messages: self.limits.direct_messages,
+                direct_bytes: bytes(self.limits.direct_bytes),
             },
             ..bayeux::Settings::default()
         }
@@ -827,13 +915,17 @@ fn overlay(table: &mut toml::Table, name: &str, value: &str) -> bool {
     let section = table
         .entry(section.to_lowercase())
         .or_insert_with(|| toml::Table::new().into());
+    if !section.is_table() {
+        // A list of blocks has no keys, and the error will say so.
+        *section = toml::Table::new().into();
+    }
     if let Some(section) = section.as_table_mut() {
         section.insert(key.to_lowercase(), value);
     }
     true
 }
 
-/// The error with its line of `text`, unless a token is on it: errors end up in logs.
+/// The error with its line of `text`, unless a token or secret is on it: errors end up in logs.
 fn invalid(place: &str, text: &str, mut error: toml::de::Error) -> ConfigError {
     let mut reason = String::new();
     let line = error
@@ -841,7 +933,10 @@ fn invalid(place: &str, text: &str, mut error: toml::de::Error) -> ConfigError {
         .and_then(|span| text.get(..span.start))
         .map(|before| before.matches('\n').count());
     if let Some(line) = line
-        && text.lines().nth(line).is_some_and(|line| line.contains("token"))
+        && text
+            .lines()
+            .nth(line)
+            .is_some_and(|line| line.contains("token") || line.contains("secret"))
     {
         error.set_input(None);
         reason = format!("line {}: ", line + 1);
@@ -867,6 +962,12 @@ fn is_parameter(name: &str) -> bool {
 
 /// Far above what a machine can hold, and below what the accept loop can count.
 const CONNECTIONS_MAX: usize = 1_000_000_000;
+
+/// What an answer has beside its data, channel and id.
+const ANSWER_FRAME: usize = 64;
+
+/// Questions of a service that are under way or wait: each is a task.
+const QUESTIONS_MAX: usize = 1_000_000;
 
 /// A hundred years: more can be added to no clock.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -921,6 +1022,8 @@ impl Default for Session {
             broadcast_to_publisher: true,
             max_lazy_timeout: seconds(5),
             timestamps: false,
+            activity: Activity::Off,
+            max_inactivity: seconds(30 * 60),
             subscribed: Vec::new(),
             messages_during_handshake: false,
             max_sessions_per_browser: 4,
@@ -1026,6 +1129,9 @@ impl Default for Limits {
             queue_events: 1000,
             queue_bytes: ByteSize::mib(1),
             answer_bytes: ByteSize::kib(512),
+            direct_messages: 32,
+            direct_bytes: ByteSize::kib(256),
+            service_answer: ByteSize::kib(60),
             connections: 1_000_000,
         }
     }
@@ -1088,6 +1194,72 @@ impl Default for Channels {
     }
 }
 
+impl Service {
+    const fn default_timeout() -> Span {
+        seconds(5)
+    }
+
+    const fn default_concurrency() -> usize {
+        64
+    }
+
+    const fn default_queue() -> usize {
+        256
+    }
+
+    fn check(&self, others: &[Self]) -> Result<(), String> {
+        if self.channel.kind() != ChannelKind::Service {
+            return Err("a service's channel begins with /service/".to_owned());
+        }
+        if others.iter().any(|other| other.channel == self.channel) {
+            return Err("there is another service for this very channel".to_owned());
+        }
+        if self.timeout.0.is_zero() {
+            return Err("timeout: longer than nothing".to_owned());
+        }
+        let (concurrency, queue) = (self.concurrency, self.queue);
+        if concurrency == 0 || concurrency > QUESTIONS_MAX || queue > QUESTIONS_MAX {
+            return Err("concurrency: from 1 to 1,000,000; queue: up to 1,000,000".to_owned());
+        }
+        self.check_url()
+    }
+
+    fn check_url(&self) -> Result<(), String> {
+        let url = &self.url;
+        let parsed: hyper::Uri = url.parse().map_err(|error| format!("url: {url:?}: {error}"))?;
+        match parsed.scheme_str() {
+            Some("http") => {}
+            Some("https") => {
+                return Err(format!(
+                    "url: {url:?}: https comes with the TLS settings, which this version does not have; until then \
+                     the service, or a proxy before it, is asked over http"
+                ));
+            }
+            Some(_) | None => return Err(format!("url: {url:?} does not begin with http://")),
+        }
+        if parsed
+            .authority()
+            .is_some_and(|authority| authority.as_str().contains('@'))
+        {
+            return Err("url: credentials do not belong in it; the signature says who asks".to_owned());
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Service")
+            .field("channel", &self.channel)
+            .field("url", &self.url)
+            .field("timeout", &self.timeout)
+            .field("concurrency", &self.concurrency)
+            .field("queue", &self.queue)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Default for Logging {
     fn default() -> Self {
         Self {
@@ -1110,16 +1282,24 @@ fn redacted<S: Serializer>(_: &str, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str("…")
 }
 
-/// serde's own words for a wrong type repeat the value.
 fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    text_of("token", deserializer)
+}
+
+fn signing_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    text_of("secret", deserializer)
+}
+
+/// serde's own words for a wrong type repeat the value.
+fn text_of<'de, D: Deserializer<'de>>(what: &str, deserializer: D) -> Result<String, D::Error> {
     match toml::Value::deserialize(deserializer)? {
-        toml::Value::String(token) => Ok(token),
+        toml::Value::String(text) => Ok(text),
         toml::Value::Integer(_)
         | toml::Value::Float(_)
         | toml::Value::Boolean(_)
         | toml::Value::Datetime(_)
         | toml::Value::Array(_)
-        | toml::Value::Table(_) => Err(de::Error::custom("a token is a text, in quotes")),
+        | toml::Value::Table(_) => Err(de::Error::custom(format!("a {what} is a text, in quotes"))),
     }
 }
 

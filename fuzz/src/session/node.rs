@@ -116,7 +116,9 @@ impl Node {
         self.session = Some(session);
         match answer {
             Answer::Reply(reply) => json(&reply),
-            Answer::Held | Answer::Publish(_) => panic!("a handshake is answered at once"),
+            Answer::Held | Answer::Publish(_) | Answer::Service(..) => {
+                panic!("a handshake is answered at once")
+            }
         }
     }
 
@@ -167,6 +169,7 @@ impl Node {
         match answer {
             Answer::Reply(reply) => Answered::Reply(json(&reply)),
             Answer::Held => Answered::Held,
+            Answer::Service(..) => panic!("there is no service here"),
             Answer::Publish(publish) => {
                 let published = Published {
                     channel: publish.channel,
@@ -273,6 +276,7 @@ impl Node {
                     .collect(),
             }),
             Output::Superseded => Said::Superseded,
+            Output::Direct(_) => panic!("nobody was asked, and nobody was sent away"),
         })
     }
 
