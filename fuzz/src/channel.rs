@@ -109,24 +109,27 @@ fn check_expansion(name: &ChannelName) {
     expected.sort();
     assert_eq!(found, expected, "what {name} leads to");
     for pattern in found {
-        check_pair(name, &ChannelName::parse(&pattern).expect("it is a pattern"));
+        check_match(name, &ChannelName::parse(&pattern).expect("it is a pattern"));
     }
 }
 
 fn check_pair(name: &ChannelName, pattern: &ChannelName) {
+    let is_match = check_match(name, pattern);
+    let mut leads_there = false;
+    name.expand(|found| leads_there |= found == pattern.as_str());
+    assert_eq!(leads_there, is_match, "whether {name} leads to {pattern}");
+    let pattern = ChannelPattern::from(pattern.clone());
+    let written = serde_json::to_string(&pattern).expect("a pattern is a text");
+    let read = serde_json::from_str(&written).ok();
+    assert_eq!(read, Some(pattern), "written down and read again");
+}
+
+fn check_match(name: &ChannelName, pattern: &ChannelName) -> bool {
     let expected = matches(
         &segments(pattern.as_str()).expect("it was parsed"),
         &segments(name.as_str()).expect("it was parsed"),
     );
     let pattern = ChannelPattern::from(pattern.clone());
     assert_eq!(pattern.matches(name), expected, "{pattern} and {name}");
-    let mut leads_there = false;
-    name.expand(|found| leads_there |= found == pattern.as_str());
-    assert_eq!(leads_there, expected, "whether {name} leads to {pattern}");
-    let written = serde_json::to_string(&pattern).expect("a pattern is a text");
-    assert_eq!(
-        serde_json::from_str::<ChannelPattern>(&written).ok(),
-        Some(pattern),
-        "written down and read again"
-    );
+    expected
 }

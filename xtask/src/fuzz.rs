@@ -42,7 +42,12 @@ const CARGO_FUZZ: &str = "0.13.2";
 const LIMITS: [&str; 2] = ["-timeout=10", "-rss_limit_mb=1024"];
 
 /// The longest input, in bytes: longer ones take longer and find nothing else.
-const LONGEST: [(&str, u32); 3] = [("batch", 8192), ("ingest", 8192), ("session", 512)];
+const LONGEST: [(&str, u32); 4] = [
+    ("batch", 8192),
+    ("channel", 256),
+    ("ingest", 8192),
+    ("session", 512),
+];
 
 /// A target that there is, or the property tests.
 pub(crate) fn parse(name: &str) -> Result<String, String> {
@@ -200,7 +205,7 @@ impl Folders {
 
     fn command(&self, engine: &Path) -> Command {
         let longest = LONGEST.iter().find(|(target, _)| *target == self.target);
-        let longest = longest.map_or(1024, |(_, bytes)| *bytes);
+        let longest = longest.map_or(4096, |(_, bytes)| *bytes);
         let mut command = Command::new(engine);
         command
             .arg(format!("--target={}", self.target))

@@ -159,14 +159,17 @@ impl Session {
             self.window.rewind();
             return;
         }
-        match self.brought_by {
-            Some(CarrierKind::Exchange) if lost => self.window.rewind(),
-            Some(CarrierKind::Exchange) => self.prove_sent(now),
-            Some(CarrierKind::Socket) if carrier.kind == CarrierKind::Exchange => self.window.rewind(),
-            // On the same socket: another one has let the old one go, and rewound.
-            Some(CarrierKind::Socket) if self.agreed.delivers_with_connect() && !lost => self.prove_sent(now),
-            Some(CarrierKind::Socket) if self.agreed.delivers_with_connect() => self.window.rewind(),
-            Some(CarrierKind::Socket) | None => {}
+        let Some(brought_by) = self.brought_by else {
+            return;
+        };
+        match brought_by.kind {
+            CarrierKind::Exchange if lost => self.window.rewind(),
+            CarrierKind::Exchange => self.prove_sent(now),
+            CarrierKind::Socket if carrier.kind == CarrierKind::Exchange => self.window.rewind(),
+            CarrierKind::Socket if !self.agreed.delivers_with_connect() => {}
+            // A connect on another socket says nothing about this one, though that may be the one that events go to since.
+            CarrierKind::Socket if lost || brought_by != carrier => self.window.rewind(),
+            CarrierKind::Socket => self.prove_sent(now),
         }
     }
 
@@ -213,7 +216,7 @@ impl Session {
             if !is_in_no_hurry && let Some(event) = self.window.take(room) {
                 held.started = true;
                 held.room = held.room.saturating_sub(event.size());
-                self.brought_by = Some(carrier.kind);
+                self.brought_by = Some(carrier);
                 return Some(Output::Event(event));
             }
             if !held.started
@@ -233,7 +236,7 @@ impl Session {
 
     /// What a socket brought and nobody proved goes again: the connect that follows this one would prove it without knowing.
     fn take_over_from_socket(&mut self) {
-        if self.brought_by == Some(CarrierKind::Socket)
+        if self.was_brought_by(CarrierKind::Socket)
             && !self.agreed.acknowledges()
             && self.window.has_unproven()
             && self.window.has_unsent()

@@ -200,7 +200,7 @@ impl Session {
             return None;
         }
         if let Some(event) = self.window.take(usize::MAX) {
-            self.brought_by = Some(carrier.kind);
+            self.brought_by = Some(carrier);
             return Some(Output::Event(event));
         }
         let after = self.window.wants_read()?;
@@ -210,7 +210,7 @@ impl Session {
     /// An exchange brought events, and only the next connect says whether they arrived: a pong of a socket would prove them
     /// without having seen them.
     pub(super) fn awaits_connect(&self) -> bool {
-        self.brought_by == Some(CarrierKind::Exchange) && self.window.has_unproven()
+        self.was_brought_by(CarrierKind::Exchange) && self.window.has_unproven()
     }
 
     fn wants(&self, event: &Delivery) -> bool {

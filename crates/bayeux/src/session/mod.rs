@@ -59,8 +59,8 @@ pub struct Session {
     proof: Proof,
     /// The socket that events are pushed to.
     socket: Option<Carrier>,
-    /// Which kind of carrier brought what is not proven.
-    brought_by: Option<CarrierKind>,
+    /// The carrier that brought what is not proven.
+    brought_by: Option<Carrier>,
     /// A read of the log is under way for this carrier.
     reading_for: Option<Carrier>,
     /// Part of the log was lost for this session, and its client may not know yet.
@@ -358,6 +358,10 @@ impl Session {
         }
     }
 
+    fn was_brought_by(&self, kind: CarrierKind) -> bool {
+        self.brought_by.is_some_and(|carrier| carrier.kind == kind)
+    }
+
     fn let_go_of_socket(&mut self) {
         if self.reading_for.is_some() && self.reading_for == self.socket {
             self.reading_for = None;
@@ -365,7 +369,7 @@ impl Session {
         self.socket = None;
         self.proof.forget_ping();
         self.direct.rewind_socket();
-        if self.brought_by == Some(CarrierKind::Socket) && !self.agreed.acknowledges() {
+        if self.was_brought_by(CarrierKind::Socket) && !self.agreed.acknowledges() {
             self.window.rewind();
         }
     }

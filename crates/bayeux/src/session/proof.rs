@@ -73,8 +73,11 @@ impl Session {
 
     /// The peer of a socket has answered our close: like a pong, after everything that we sent before.
     pub fn handle_close_answered(&mut self, now: Instant, carrier: Carrier) {
-        if self.socket == Some(carrier) && !self.agreed.acknowledges() && !self.awaits_connect() {
-            self.direct.prove_all(carrier);
+        if self.socket != Some(carrier) || self.agreed.acknowledges() {
+            return;
+        }
+        self.direct.prove_all(carrier);
+        if self.brought_by == Some(carrier) {
             self.prove_sent(now);
         }
     }
