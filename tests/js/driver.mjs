@@ -12,6 +12,7 @@
 // events     handshake successful clientId transport reload     connect successful transport (only when it changes)
 //            subscribed, unsubscribed, published channel successful     called target successful data
 //            message channel data     binary channel hex meta last      timesync lag offset
+//            connecting (each time that a connect is about to be sent)
 //            disconnected successful     error text
 
 // The options that a client can be given, as texts, with their defaults.
@@ -39,6 +40,7 @@ export function start(npm, options, tell, verbs = {}) {
     for (const name of list(options.extensions)) {
         cometd.registerExtension(name, new npm[EXTENSIONS[name]]());
     }
+    cometd.registerExtension("observer", observer(tell));
     if (options["token-in"] === "message") cometd.registerExtension("token", withToken(options.token));
     cometd.configure({
         url: options.url,
@@ -66,6 +68,15 @@ function list(text) {
 
 function basic({ user, token }) {
     return user === undefined ? {} : { Authorization: `Basic ${btoa(`${user}:${token}`)}` };
+}
+
+function observer(tell) {
+    return {
+        outgoing(message) {
+            if (message.channel === "/meta/connect") tell("connecting", {});
+            return message;
+        },
+    };
 }
 
 // For a client without headers and cookies: it says in each message who it is.

@@ -26,6 +26,8 @@ pub struct Seen {
     pub published: Vec<String>,
     /// Every event, in the order of arrival.
     pub messages: Vec<Message>,
+    /// How many of them had arrived when it last sent a `/meta/connect`: an acknowledging client says so with it.
+    pub acknowledged: usize,
     /// Every event with bytes that the binary extension decoded, in the order of arrival.
     pub binaries: Vec<Binary>,
     /// Every answer to a remote call, in the order of arrival.
@@ -91,6 +93,7 @@ pub struct Clock {
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Line {
     Handshake(Handshake),
+    Connecting {},
     Connect(Connect),
     Subscribed(OnChannel),
     Unsubscribed(OnChannel),
@@ -178,6 +181,7 @@ impl Seen {
     pub(crate) fn note(&mut self, line: Line) {
         match line {
             Line::Handshake(handshake) => self.note_handshake(handshake),
+            Line::Connecting {} => self.acknowledged = self.messages.len(),
             Line::Connect(Connect { transport, outcome }) => {
                 self.interruptions += u64::from(self.connected && !outcome.successful);
                 self.connected = outcome.successful;

@@ -3,15 +3,11 @@
 use std::time::Duration;
 
 use halley_tests::{
-    Application, Binary, Broker, Client, Clock, Extension, Ledger, Node, Publisher, Settings, Transport,
-    Version,
+    Application, Broker, Client, Extension, Ledger, Node, Publisher, Settings, Transport, Version, checks,
 };
 use serde_json::json;
 
 const CALLS: &str = "/v2/me/calls";
-
-/// What clients may publish to.
-const ROOM: &str = "/chat/room";
 
 /// Makes a module of tests for each client and transport.
 macro_rules! with_each_client {
@@ -190,71 +186,24 @@ async fn a_batch_is_answered_and_handled_in_its_order(client: impl Stock) {
     let Some(client) = client(&broker, "15000").start() else {
         return;
     };
-    client.batch(ROOM, (1..=3).map(|number| json!({ "seq": number })));
-    // What was published before the subscription in the batch would be missing, a repeated message too many.
-    let seen = client.until_received(Application::PATIENCE, 3).await;
-    Ledger::new(1..=3, seen.numbers()).report().expect_exactly_once();
-    let answered = client
-        .until("the replies", |seen| {
-            seen.subscribed.len() == 1 && seen.published.len() == 3
-        })
-        .await;
-    assert_eq!(answered.errors, Vec::<String>::new());
+    checks::a_batch_is_answered_and_handled_in_its_order(&client).await;
 }
 
 async fn bytes_from_client_to_client_arrive_as_they_were(client: impl Stock) {
-    // Every byte, and every remainder of the encoding's groups of four.
-    let every_byte: String = (0..=255).map(|byte| format!("{byte:02x}")).collect();
-    let sent = ["", "00", "00ff", "ff00ff", "deadbeef", "0000000001", &every_byte];
     let broker = Broker::start(Settings::default()).await;
-    let Some(receiver) = client(&broker, "15000").with(&[Extension::Binary]).start() else {
+    let client = |user| client(&broker, user).with(&[Extension::Binary]).start();
+    let (Some(sender), Some(receiver)) = (client("15000"), client("15001")) else {
         return;
     };
-    let Some(sender) = client(&broker, "15001").with(&[Extension::Binary]).start() else {
-        return;
-    };
-    receiver.subscribe(ROOM).await;
-    for (number, hex) in sent.iter().enumerate() {
-        sender.publish_binary(ROOM, hex, json!({ "file": number }));
-    }
-    let seen = receiver
-        .until("the bytes", |seen| seen.binaries.len() == sent.len())
-        .await;
-    let expected = sent.iter().enumerate().map(|(number, hex)| Binary {
-        channel: ROOM.to_owned(),
-        hex: (*hex).to_owned(),
-        meta: json!({ "file": number }),
-        last: true,
-    });
-    assert_eq!(seen.binaries, expected.collect::<Vec<_>>());
+    checks::bytes_arrive_as_they_were(&sender, &receiver).await;
 }
 
 async fn a_client_with_a_wrong_clock_learns_the_time(client: impl Stock) {
-    const AHEAD: Duration = Duration::from_secs(3600);
-    /// Of one connect. Mistaken for time on the way, it would show as half of it.
-    const HOLD: i64 = 2000;
-    let broker = Broker::start(Settings {
-        timeout: "2s",
-        ..Settings::default()
-    })
-    .await;
-    let client = Client {
-        clock_ahead: AHEAD,
-        ..client(&broker, "15000").with(&[Extension::TimeSync])
+    let broker = Broker::start(checks::short_holds()).await;
+    let Some(client) = checks::with_wrong_clock(client(&broker, "15000")).start() else {
+        return;
     };
-    let Some(client) = client.start() else { return };
-    // The first is answered at once.
-    let seen = client
-        .until("a held connect", |seen| seen.clocks.len() == 2)
-        .await;
-    for Clock { lag, offset } in seen.clocks {
-        let wrong_by = offset + AHEAD.as_millis() as i64;
-        assert!(
-            (0..HOLD / 5).contains(&lag),
-            "a lag of {lag} ms, with connects held for {HOLD} ms"
-        );
-        assert!(wrong_by.abs() < HOLD / 5, "wrong by {wrong_by} ms");
-    }
+    checks::the_time_is_learnt(&client).await;
 }
 
 async fn subscribed(broker: &Broker, client: &impl Stock, user: &str) -> Option<Node> {
