@@ -51,6 +51,30 @@ pub async fn bytes_arrive_as_they_were(sender: &Application, receiver: &Applicat
     assert_eq!(seen.binaries, expected.collect::<Vec<_>>());
 }
 
+/// Calls to the [`Service`](crate::Service), and to one that is not there.
+pub async fn a_service_answers_calls(client: &Application) {
+    let question = json!({ "text": "hi", "numbers": [1, 2.50, null] });
+    client.call("desk/echo", question.clone(), Application::PATIENCE);
+    client.call("desk/refuse", json!({}), Application::PATIENCE);
+    // The broker takes it, and nobody answers: the client's own patience ends it.
+    client.call("elsewhere", json!({}), Duration::from_millis(300));
+    let seen = client.until("three answers", |seen| seen.calls.len() == 3).await;
+    let answer = |target: &str| {
+        let answers = seen.calls.iter().filter(|call| call.target == target);
+        let [answer] = answers.collect::<Vec<_>>()[..] else {
+            panic!("one answer of {target}: {:?}", seen.calls);
+        };
+        (&answer.result, &answer.data)
+    };
+    let echo = json!({ "user": "15000", "asked": question });
+    assert_eq!(answer("desk/echo"), (&Ok(echo), &None));
+    let (result, data) = answer("desk/refuse");
+    let data = data.as_ref().expect("a refusal says why");
+    assert!(result.is_err(), "{result:?}");
+    assert_eq!((&data["status"], &data["title"]), (&json!(409), &json!("Taken")));
+    assert_eq!(answer("elsewhere"), (&Err("406::timeout".to_owned()), &None));
+}
+
 /// The broker that [`the_time_is_learnt`] needs.
 pub fn short_holds() -> Settings {
     Settings {

@@ -11,6 +11,7 @@
 //! | [`Subscriber`] | one raw WebSocket subscriber, which can refuse to read |
 //! | [`Proxy`] | the network between a client and the broker: it flows, resets, or swallows everything |
 //! | [`Fault`] | what goes wrong while events are published |
+//! | [`Service`] | what the broker asks when a client calls a service |
 //! | [`checks`] | what an application must see of batches, bytes, clocks and calls |
 //! | [`Ledger`] | what was promised against what arrived: lost, twice, out of order |
 //!
@@ -31,6 +32,7 @@ mod node;
 mod proxy;
 mod publisher;
 mod seen;
+mod service;
 mod subscriber;
 
 pub use application::Application;
@@ -45,6 +47,7 @@ pub use node::Node;
 pub use proxy::Proxy;
 pub use publisher::{Accepted, Event, Publisher};
 pub use seen::{Binary, Call, Clock, Message, Seen};
+pub use service::Service;
 pub use subscriber::Subscriber;
 
 use std::io::Write;

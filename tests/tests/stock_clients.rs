@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use halley_tests::{
-    Application, Broker, Client, Extension, Ledger, Node, Publisher, Settings, Transport, Version, checks,
+    Application, Broker, Client, Extension, Ledger, Node, Publisher, Service, Settings, Transport, Version,
+    checks,
 };
 use serde_json::json;
 
@@ -48,6 +49,11 @@ macro_rules! with_each_client {
             #[tokio::test]
             async fn bytes_from_client_to_client_arrive_as_they_were() {
                 super::bytes_from_client_to_client_arrive_as_they_were(client).await;
+            }
+
+            #[tokio::test]
+            async fn a_service_answers_calls() {
+                super::a_service_answers_calls(client).await;
             }
 
             #[tokio::test]
@@ -196,6 +202,15 @@ async fn bytes_from_client_to_client_arrive_as_they_were(client: impl Stock) {
         return;
     };
     checks::bytes_arrive_as_they_were(&sender, &receiver).await;
+}
+
+async fn a_service_answers_calls(client: impl Stock) {
+    let service = Service::start().await;
+    let broker = Broker::start(service.settings()).await;
+    let Some(client) = client(&broker, "15000").start() else {
+        return;
+    };
+    checks::a_service_answers_calls(&client).await;
 }
 
 async fn a_client_with_a_wrong_clock_learns_the_time(client: impl Stock) {
