@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bayeux::ChannelName;
+use bayeux::{ChannelName, Traits};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use halley::event::{Audience, Event, UserId};
 use halley::log::{self, EventLog, Settings};
@@ -26,6 +26,7 @@ fn event(data: &RawValue) -> Event {
         channel: ChannelName::parse("/v2/me/calls").expect("a channel"),
         data: data.to_owned(),
         id: None,
+        traits: Traits::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bayeux::codec::{self, Body};
 use bayeux::{
     Answer, Carrier, CarrierKind, ChannelName, ChannelPattern, ClientId, Delivery, LogEnds, Offset, Output,
-    Routes, Session, Settings,
+    Rights, Routes, Session, Settings,
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::value::RawValue;
@@ -17,11 +17,18 @@ use serde_json::value::RawValue;
 struct NoRoutes;
 
 impl Routes for NoRoutes {
-    fn add(&mut self, _: &ChannelPattern) -> Offset {
-        Offset::START
+    fn add(&mut self, _: &ChannelPattern) -> LogEnds {
+        self.ends()
     }
 
     fn remove(&mut self, _: &ChannelPattern) {}
+
+    fn ends(&self) -> LogEnds {
+        LogEnds {
+            first: Offset(1),
+            last: Offset::START,
+        }
+    }
 }
 
 /// A session that speaks over one carrier kind, with the clock standing still unless moved.
@@ -48,6 +55,7 @@ impl Client {
         let (session, _) = Session::open(
             ClientId::new("bench"),
             Arc::clone(&settings),
+            Rights::default(),
             ends,
             now,
             &handshake,
@@ -77,7 +85,8 @@ impl Client {
                 .session
                 .handle_message(self.now, carrier, true, &message, &mut NoRoutes)
             {
-                Answer::Reply(reply) | Answer::Publish(_, reply) => out.reply(&reply),
+                Answer::Reply(reply) => out.reply(&reply),
+                Answer::Publish(publish) => out.reply(&publish.reply),
                 Answer::Held => {}
             }
         }

@@ -33,6 +33,7 @@ impl Broker {
         config.auth.users = vec![User {
             user: "15000".to_owned(),
             token: "secret".to_owned(),
+            roles: Vec::new(),
         }];
         adjust(&mut config);
         let app = App::start(config).await.expect("a broker");

@@ -176,6 +176,30 @@ impl ChannelPattern {
             Reach::Descendants => !rest.is_empty(),
         }
     }
+
+    /// Like [`ChannelPattern::matches`], but for rules: these reach into `/meta` and `/service` too.
+    pub(crate) fn covers(&self, channel: &ChannelName) -> bool {
+        let (pattern, name) = (self.as_str(), channel.as_str());
+        let below = || name.strip_prefix(self.stem()).filter(|rest| !rest.is_empty());
+        match self.reach() {
+            Reach::Exact => pattern == name,
+            Reach::Children => below().is_some_and(|rest| !rest.contains('/')),
+            Reach::Descendants => below().is_some(),
+        }
+    }
+
+    /// Whether some channel may match both. It errs on the side of yes.
+    pub(crate) fn may_meet(&self, other: &Self) -> bool {
+        let (mut mine, mut theirs) = (self.as_str().split('/'), other.as_str().split('/'));
+        loop {
+            match (mine.next(), theirs.next()) {
+                (Some("**"), _) | (_, Some("**")) | (None, None) => return true,
+                (None, Some(_)) | (Some(_), None) => return false,
+                (Some(mine), Some(theirs)) if mine == theirs || mine == "*" || theirs == "*" => {}
+                (Some(_), Some(_)) => return false,
+            }
+        }
+    }
 }
 
 impl From<ChannelName> for ChannelPattern {
@@ -334,6 +358,17 @@ mod tests {
         ] {
             assert_eq!(ChannelName::parse(text), Err(error), "{text:?}");
         }
+    }
+
+    #[test]
+    fn two_patterns_meet_where_a_channel_could_match_both() {
+        let meet = |one: &str, other: &str| {
+            let [one, other] = [one, other].map(|text| ChannelPattern::parse(text).unwrap());
+            assert_eq!(one.may_meet(&other), other.may_meet(&one));
+            one.may_meet(&other)
+        };
+        assert!(meet("/**", "/a/b") && meet("/a/*", "/a/b") && meet("/a/*", "/a/**") && meet("/a", "/a"));
+        assert!(!meet("/a/*", "/a/b/c") && !meet("/a/*", "/b/*") && !meet("/a", "/b") && !meet("/a", "/a/b"));
     }
 
     #[test]

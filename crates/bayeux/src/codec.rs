@@ -39,21 +39,32 @@ pub enum BodyError {
 
 /// Parses a body. The messages borrow from it.
 pub fn decode<'a>(body: &'a [u8], limits: &Limits) -> Result<Vec<Decoded<'a>>, BodyError> {
-    // Two more: the array of messages, and the message around its data.
-    if depth(body) > limits.depth + 2 {
-        return Err(BodyError::TooDeep { limit: limits.depth });
+    decode_all([body], limits)
+}
+
+/// Parses several bodies as one, in their order: together they have no more messages than one may have.
+pub fn decode_all<'a>(
+    bodies: impl IntoIterator<Item = &'a [u8]>,
+    limits: &Limits,
+) -> Result<Vec<Decoded<'a>>, BodyError> {
+    let mut messages = Vec::new();
+    for body in bodies {
+        // Two more: the array of messages, and the message around its data.
+        if depth(body) > limits.depth + 2 {
+            return Err(BodyError::TooDeep { limit: limits.depth });
+        }
+        messages.extend(elements(body)?);
+        if messages.len() > limits.messages {
+            return Err(BodyError::TooMany {
+                found: messages.len(),
+                limit: limits.messages,
+            });
+        }
     }
-    let elements = elements(body)?;
-    if elements.is_empty() {
+    if messages.is_empty() {
         return Err(BodyError::Empty);
     }
-    if elements.len() > limits.messages {
-        return Err(BodyError::TooMany {
-            found: elements.len(),
-            limit: limits.messages,
-        });
-    }
-    Ok(elements
+    Ok(messages
         .into_iter()
         .map(|element| decode_one(element, limits))
         .collect())
@@ -225,6 +236,23 @@ mod tests {
             "]".repeat(33)
         );
         assert_eq!(refusal(&deep), BodyError::TooDeep { limit: 32 });
+    }
+
+    #[test]
+    fn several_bodies_are_one_batch_within_the_limits_of_one() {
+        let limits = Limits {
+            messages: 3,
+            ..Limits::default()
+        };
+        let (one, two) = (br#"{"id":1}"#.as_slice(), br#"[{"id":2},{"id":3}]"#.as_slice());
+        let batch = decode_all([one, two], &limits).unwrap();
+        let ids: Vec<_> = batch
+            .iter()
+            .map(|decoded| serde_json::to_value(decoded.as_ref().unwrap_err()).unwrap()["id"].clone())
+            .collect();
+        assert_eq!(ids, [1, 2, 3]);
+        let refused = decode_all([two, two], &limits).unwrap_err();
+        assert_eq!(refused, BodyError::TooMany { found: 4, limit: 3 });
     }
 
     #[test]

@@ -18,8 +18,12 @@ pub enum Failure {
     SessionUnknown,
     /// The security policy says no.
     Denied(Action),
+    /// The roles of whoever asks do not include one that may.
+    NotGranted(Action),
     /// *Ours:* a limit of the configuration says no; the text names it.
     OverLimit(Action, &'static str),
+    /// Events after this offset cannot be replayed, and the configuration makes that an error. The text is Salesforce's.
+    ReplayInvalid(i64),
     /// A subscribe without a subscription.
     SubscriptionMissing,
     /// The subscription is no text and no list of texts.
@@ -77,7 +81,15 @@ impl fmt::Display for Failure {
                 "403:denied_by_security_policy:{}_denied",
                 action.name()
             ),
+            Self::NotGranted(action) => {
+                write!(formatter, "403:denied_by_not_granting:{}_denied", action.name())
+            }
             Self::OverLimit(action, limit) => write!(formatter, "403:{limit}:{}_denied", action.name()),
+            Self::ReplayInvalid(id) => write!(
+                formatter,
+                "400::The replayId {{{id}}} you provided was invalid. Please provide a valid ID, -2 to replay all events, or \
+                 -1 to replay only new events."
+            ),
             Self::SubscriptionMissing => formatter.write_str("403::subscription_missing"),
             Self::SubscriptionInvalid => formatter.write_str("403::subscription_invalid"),
             Self::UnsubscribeFailed => formatter.write_str("403::unsubscribe_failed"),
@@ -100,7 +112,9 @@ impl Failure {
             Self::HandshakeNotFirst => "handshake_not_first",
             Self::SessionUnknown => "session_unknown",
             Self::Denied(_) => "denied",
+            Self::NotGranted(_) => "not_granted",
             Self::OverLimit(_, _) => "over_limit",
+            Self::ReplayInvalid(_) => "replay_invalid",
             Self::SubscriptionMissing => "subscription_missing",
             Self::SubscriptionInvalid => "subscription_invalid",
             Self::UnsubscribeFailed => "unsubscribe_failed",

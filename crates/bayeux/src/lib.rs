@@ -14,17 +14,23 @@ pub mod extension;
 mod failure;
 mod ids;
 mod message;
+mod replay_id;
 mod reply;
+mod rules;
 mod session;
 mod settings;
+mod wall;
 
 pub use channel::{ChannelError, ChannelKind, ChannelName, ChannelPattern, Reach};
-pub use event::{Delivery, Offset};
+pub use event::{Delivery, Draft, Marks, Offset, Traits};
 pub use failure::{Action, Failure};
 pub use ids::{Carrier, CarrierKind, ClientId};
 pub use message::{Advice, Message, Target};
+pub use replay_id::ReplayId;
 pub use reply::{Reconnect, Reply, ReplyAdvice};
+pub use rules::{Access, Rights, Rule, Rules};
 pub use session::{
-    Answer, Handover, LogEnds, Output, PageRead, Routes, Session, Snapshot, Subscription, deny_handshake,
+    Answer, Handover, LogEnds, Output, PageRead, Publish, Routes, Session, Snapshot, Subscription,
+    deny_handshake,
 };
-pub use settings::{Limits, Settings};
+pub use settings::{Limits, Settings, StaleReplay};

@@ -26,6 +26,8 @@ pub struct Message<'a> {
     pub ext: HashMap<Cow<'a, str>, &'a RawValue>,
     /// The client's own advice on a connect.
     pub advice: Option<Advice>,
+    /// What the clock on the wall said when it came, in milliseconds since 1970. The transport sets it.
+    pub wall: u64,
 }
 
 /// What a message asks for, by the exact bytes of its channel.
@@ -120,6 +122,7 @@ impl<'a> Message<'a> {
                 data: fields.data,
                 target,
                 echo,
+                wall: 0,
             })
         })();
         parsed.map_err(|failure| (echo, failure))

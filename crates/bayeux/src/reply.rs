@@ -1,11 +1,12 @@
 //! What the server answers.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::extension::Timesync;
 use crate::message::{Echo, Message};
 use crate::{ClientId, Failure};
 
@@ -31,9 +32,25 @@ pub struct Reply {
     id: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<&'static str>,
+    #[serde(rename = "x-messages", skip_serializing_if = "Option::is_none")]
+    messages: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) timestamp: Option<String>,
     #[serde(serialize_with = "display", skip_serializing_if = "Option::is_none")]
     error: Option<Failure>,
     successful: bool,
+    /// When what it replies to came, for extensions that measure.
+    #[serde(skip)]
+    pub(crate) received: Option<Received>,
+}
+
+/// What is remembered of a message until its reply leaves.
+#[derive(Debug, Clone, Copy)]
+pub struct Received {
+    pub(crate) at: Instant,
+    /// In milliseconds since 1970.
+    pub(crate) wall: u64,
+    pub(crate) timesync: Option<Timesync>,
 }
 
 /// What a client should do next.
@@ -45,6 +62,9 @@ pub struct ReplyAdvice {
     /// Milliseconds for which the next connect will be held.
     #[serde(skip_serializing_if = "Option::is_none")]
     timeout: Option<u64>,
+    /// Milliseconds without a connection after which a client shakes hands instead of connecting.
+    #[serde(rename = "maxInterval", skip_serializing_if = "Option::is_none")]
+    max_interval: Option<u64>,
     reconnect: Reconnect,
 }
 
@@ -66,8 +86,15 @@ impl ReplyAdvice {
         Self {
             interval: Some(whole_ms(interval)),
             timeout: Some(whole_ms(timeout)),
+            max_interval: None,
             reconnect: Reconnect::Retry,
         }
+    }
+
+    /// The same, and after being away for longer than `max_interval` more, shake hands.
+    pub(crate) fn until(mut self, max_interval: Option<Duration>) -> Self {
+        self.max_interval = max_interval.map(whole_ms);
+        self
     }
 
     /// Shake hands again, now.
@@ -75,6 +102,7 @@ impl ReplyAdvice {
         Self {
             interval: Some(0),
             timeout: None,
+            max_interval: None,
             reconnect: Reconnect::Handshake,
         }
     }
@@ -84,6 +112,7 @@ impl ReplyAdvice {
         Self {
             interval: None,
             timeout: None,
+            max_interval: None,
             reconnect: Reconnect::None,
         }
     }
@@ -128,6 +157,20 @@ impl Reply {
         self
     }
 
+    pub(crate) fn announce(&mut self, messages: usize) {
+        self.messages = Some(messages);
+    }
+
+    /// It is the reply to a handshake that succeeded.
+    pub fn opens_session(&self) -> bool {
+        self.client_id.is_some()
+    }
+
+    /// Messages follow it in the same answer.
+    pub fn announces(&self) -> bool {
+        self.messages.is_some()
+    }
+
     pub(crate) fn with_session(mut self, client_id: ClientId, connection_types: &[&'static str]) -> Self {
         self.client_id = Some(client_id);
         self.connection_types = Some(connection_types.to_vec());
@@ -157,8 +200,11 @@ impl Reply {
             subscription: echo.subscription.map(ToOwned::to_owned),
             id: echo.id.map(ToOwned::to_owned),
             version: None,
+            messages: None,
+            timestamp: None,
             error: None,
             successful: true,
+            received: None,
         }
     }
 }

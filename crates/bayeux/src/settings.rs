@@ -1,8 +1,9 @@
 //! What an operator may choose about the protocol. `deploy/halley.toml` documents each with its unit and reason.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ChannelPattern;
+use crate::{ChannelPattern, Rules};
 
 /// Times, rules and limits of every session. The defaults are CometD's where it has one.
 #[derive(Debug, Clone)]
@@ -24,10 +25,41 @@ pub struct Settings {
     pub checkpoint_interval: Duration,
     /// Connection types in the order in which the handshake names them.
     pub connection_types: Vec<&'static str>,
-    /// Channels that only the backend publishes to.
-    pub server_owned: Vec<ChannelPattern>,
+    /// Who may do what on which channels, and how their events are kept and delivered.
+    pub rules: Arc<Rules>,
+    /// Replies advise how long a client may be away before it shakes hands by itself (CometD: `handshakeReconnect`).
+    pub handshake_reconnect: bool,
+    /// A list of subscriptions is taken as a whole or not at all. CometD takes what comes before the first refusal.
+    pub atomic_subscriptions: bool,
+    /// Events leave with connect replies only, over a socket too (CometD: `metaConnectDeliverOnly`).
+    pub meta_connect_deliver_only: bool,
+    /// Clients get back what they publish, unless a rule says otherwise (CometD: `broadcastToPublisher`).
+    pub broadcast_to_publisher: bool,
+    /// How long a lazy event waits where no rule says (CometD: `maxLazyTimeout`).
+    pub max_lazy_timeout: Duration,
+    /// Messages say when they were sent (CometD: the timestamp extension).
+    pub timestamps: bool,
+    /// What every session is subscribed to from its handshake on.
+    pub subscribed: Vec<ChannelPattern>,
+    /// Events that wait already leave with the handshake's reply (CometD: `allowMessageDeliveryDuringHandshake`).
+    pub messages_during_handshake: bool,
+    /// Whether older events can be asked for.
+    pub replay: bool,
+    /// What becomes of a replay from an offset that the log does not have.
+    pub stale_replay: StaleReplay,
     /// What a client can make us keep, and how much it may say at once.
     pub limits: Limits,
+}
+
+/// What becomes of a replay from an offset that the log does not have: from before retention, or from another log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StaleReplay {
+    /// From the earliest event that is there; the reply says that there is a gap.
+    Earliest,
+    /// From now on; the reply says that there is a gap.
+    Latest,
+    /// The subscribe fails.
+    Error,
 }
 
 /// Bounds on what one client can cost.
@@ -64,7 +96,17 @@ impl Default for Settings {
             disconnect_grace: Duration::from_millis(50),
             checkpoint_interval: Duration::from_secs(1),
             connection_types: vec!["websocket", "long-polling"],
-            server_owned: Vec::new(),
+            rules: Arc::default(),
+            handshake_reconnect: false,
+            atomic_subscriptions: true,
+            meta_connect_deliver_only: false,
+            broadcast_to_publisher: true,
+            max_lazy_timeout: Duration::from_secs(5),
+            timestamps: false,
+            subscribed: Vec::new(),
+            messages_during_handshake: false,
+            replay: true,
+            stale_replay: StaleReplay::Earliest,
             limits: Limits::default(),
         }
     }

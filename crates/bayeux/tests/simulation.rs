@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bayeux::codec::{self, Body};
 use bayeux::{
     Answer, Carrier, CarrierKind, ChannelName, ChannelPattern, ClientId, Delivery, LogEnds, Offset, Output,
-    PageRead, Routes, Session, Settings, Snapshot,
+    PageRead, Rights, Routes, Session, Settings, Snapshot,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -147,17 +147,21 @@ struct Client {
 
 struct Routing<'a> {
     routes: &'a mut BTreeSet<String>,
-    end: Offset,
+    ends: LogEnds,
 }
 
 impl Routes for Routing<'_> {
-    fn add(&mut self, pattern: &ChannelPattern) -> Offset {
+    fn add(&mut self, pattern: &ChannelPattern) -> LogEnds {
         self.routes.insert(pattern.as_str().to_owned());
-        self.end
+        self.ends
     }
 
     fn remove(&mut self, pattern: &ChannelPattern) {
         self.routes.remove(pattern.as_str());
+    }
+
+    fn ends(&self) -> LogEnds {
+        self.ends
     }
 }
 
@@ -268,6 +272,7 @@ impl World {
         let (session, _) = Session::open(
             ClientId::new("s"),
             self.settings.clone(),
+            Rights::default(),
             self.ends(),
             self.now,
             &message,
@@ -394,7 +399,7 @@ impl World {
             .expect("well formed")
             .remove(0)
             .expect("well formed");
-        let end = self.end();
+        let ends = self.ends();
         if let Some(pipe) = self.pipes.iter_mut().find(|pipe| pipe.carrier == carrier) {
             pipe.served = true;
         }
@@ -402,7 +407,7 @@ impl World {
         let before = session.subscriptions().to_vec();
         let mut routing = Routing {
             routes: &mut self.routes,
-            end,
+            ends,
         };
         let answer = session.handle_message(self.now, carrier, true, &message, &mut routing);
         if let Answer::Reply(reply) = answer {
@@ -426,7 +431,15 @@ impl World {
             .map(|held| held.pattern.as_str().to_owned())
             .collect();
         let (id, settings) = (ClientId::new("s"), self.settings.clone());
-        let mut session = Session::resume(id, settings, record, self.ends(), true, self.now);
+        let mut session = Session::resume(
+            id,
+            settings,
+            Rights::default(),
+            record,
+            self.ends(),
+            true,
+            self.now,
+        );
         session.handle_missed(self.end());
         self.session = Some(session);
     }

@@ -14,13 +14,14 @@ use tracing::{error, info, warn};
 use crate::api::{Api, ApiService};
 use crate::auth::{self, AuthError, Browsers};
 use crate::config::Config;
+use crate::cors::Cors;
 use crate::dispatch;
 use crate::http::{self, Bounds, Shutdown};
 use crate::ingest::Ingest;
 use crate::log::{self, LogError, Opened};
 use crate::metrics::Metrics;
-use crate::sessions::{Options, Sessions};
-use crate::transport::{self, Connection, Public};
+use crate::sessions::{Options, Overload, Sessions};
+use crate::transport::{self, Connection, Public, Transport, TransportError};
 
 /// A running broker.
 pub struct App {
@@ -42,6 +43,9 @@ pub enum AppError {
     /// The authenticator cannot be made.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// The transports cannot be spoken.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
     /// An address cannot be listened on.
     #[error("cannot listen on {addr} ({key}): {error}")]
     Listen {
@@ -61,6 +65,7 @@ impl App {
     /// Opens the log, listens on both addresses, and serves.
     pub async fn start(config: Config) -> Result<Self, AppError> {
         let authenticator = auth::make(&config.auth)?;
+        let transports = transport::named(&config.public.transports)?;
         let opening = (config.log.url.clone(), config.storage());
         let opened = tokio::task::spawn_blocking(move || log::open(&opening.0, &opening.1)).await;
         let storage = opened.unwrap_or_else(|panic| Err(LogError::Unusable(panic.to_string().into())))?;
@@ -72,11 +77,16 @@ impl App {
         let options = Options {
             resume_window: config.session.resume_window.0,
             trust_client_session: config.session.trust_client_session,
+            overload: Overload {
+                interval: config.overload.interval.0,
+                lag: config.overload.lag,
+            },
         };
+        let protocol = protocol(&config, &transports);
         let sessions = Arc::new(Sessions::new(
             Arc::clone(&storage.log),
             Arc::clone(&storage.sessions),
-            Arc::new(protocol(&config)),
+            Arc::new(protocol.clone()),
             options,
             Arc::clone(&metrics),
         ));
@@ -85,7 +95,9 @@ impl App {
             sessions: Arc::clone(&sessions),
             log: Arc::clone(&storage.log),
             authenticator,
-            browsers: Browsers::new(storage.sessions.secret()),
+            transports,
+            browsers: Browsers::new(storage.sessions.secret(), &config.browser_cookie),
+            cors: Cors::new(&config.cors),
             metrics: Arc::clone(&metrics),
             config: Arc::clone(&config),
             shutdown: shutdown.clone(),
@@ -93,6 +105,7 @@ impl App {
         let api = Arc::new(Api {
             ingest: Ingest::new(
                 Arc::clone(&storage.log),
+                protocol,
                 config.limits.clone(),
                 Arc::clone(&metrics),
             ),
@@ -124,7 +137,7 @@ impl App {
         let listeners = [
             tokio::spawn(http::listen(
                 public_listener,
-                bounds(&config),
+                public_bounds(&config),
                 shutdown.clone(),
                 move |peer| Connection::new(&for_public, peer),
             )),
@@ -210,13 +223,39 @@ fn local(listener: &TcpListener, configured: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(configured)
 }
 
-fn protocol(config: &Config) -> bayeux::Settings {
+fn protocol(config: &Config, transports: &[&Transport]) -> bayeux::Settings {
     bayeux::Settings {
-        connection_types: transport::ALL
+        connection_types: transports
             .iter()
             .map(|transport| transport.connection_type)
             .collect(),
         ..config.protocol()
+    }
+}
+
+/// Only clients have reason to share a connection among many requests that wait.
+fn public_bounds(config: &Config) -> Bounds {
+    Bounds {
+        http2: config.http2.enabled.then(|| http2(&config.http2)),
+        ..bounds(config)
+    }
+}
+
+fn http2(config: &crate::config::Http2) -> http::Http2 {
+    let size = |size| u32::try_from(crate::config::bytes(size)).unwrap_or(u32::MAX);
+    http::Http2 {
+        streams: config.max_concurrent_streams,
+        header_list: size(config.header_list),
+        header_table: size(config.header_table),
+        frame: size(config.frame),
+        stream_window: size(config.stream_window),
+        connection_window: size(config.connection_window),
+        send_buffer: crate::config::bytes(config.send_buffer),
+        resets: config.resets,
+        errors: config.errors,
+        ping_interval: config.ping_interval.0,
+        ping_timeout: config.ping_timeout.0,
+        write_timeout: config.write_timeout.0,
     }
 }
 
@@ -227,6 +266,7 @@ fn bounds(config: &Config) -> Bounds {
         header_bytes: crate::config::bytes(config.limits.header_bytes),
         body_timeout: config.limits.body_timeout.0,
         connections: config.limits.connections,
+        http2: None,
     }
 }
 

@@ -1,8 +1,9 @@
 //! An event between the publisher and the log.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use bayeux::ChannelName;
+use bayeux::{ChannelName, Traits};
 use serde_json::value::RawValue;
 
 /// The subject that a session belongs to, such as `15000`. Cheap to clone.
@@ -29,6 +30,16 @@ pub struct Event {
     pub data: Box<RawValue>,
     /// The publisher's idempotency key.
     pub id: Option<Box<str>>,
+    /// What goes with the payload, and how the event is delivered.
+    pub traits: Traits,
+}
+
+/// What the clock on the wall says, in milliseconds since 1970.
+pub(crate) fn wall_clock() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Longer than any subject that a directory or token would hold.

@@ -1,7 +1,7 @@
 //! The publish API: `POST /api/v1/events` with one event or an array of them.
 //!
-//! An event is `{"channel":"/v2/me/calls","data":{…}}`, with `"user":"15000"` for that user's sessions only, and with
-//! `"id":"…"` (the idempotency key) stored once however often it is sent. The answer is `201` with the position of each,
+//! An event is `{"channel":"/v2/me/calls","data":{…}}`, with `"user":"15000"` for that user's sessions only, with
+//! `"id":"…"` (the idempotency key) stored once however often it is sent, and with `"lazy":true` in no hurry. The answer is `201` with the position of each,
 //! and it is given only when all of them are durable; otherwise none was stored.
 
 use std::borrow::Cow;
@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bayeux::{ChannelKind, ChannelName, codec};
+use bayeux::{ChannelKind, ChannelName, Traits, codec};
 use bytes::Bytes;
 use hyper::StatusCode;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -26,6 +26,7 @@ use crate::problem::Problem;
 /// The door for publishers.
 pub struct Ingest {
     log: Arc<dyn EventLog>,
+    protocol: bayeux::Settings,
     limits: Limits,
     metrics: Arc<Metrics>,
 }
@@ -38,6 +39,7 @@ struct Sent<'a> {
     channel: Option<&'a RawValue>,
     data: Option<&'a RawValue>,
     id: Option<&'a RawValue>,
+    lazy: Option<&'a RawValue>,
 }
 
 /// What is wrong with an event, and where in it: the end of a JSON pointer, such as `/channel`.
@@ -57,8 +59,18 @@ struct Stored<'a> {
 
 impl Ingest {
     /// A door to `log`.
-    pub fn new(log: Arc<dyn EventLog>, limits: Limits, metrics: Arc<Metrics>) -> Self {
-        Self { log, limits, metrics }
+    pub fn new(
+        log: Arc<dyn EventLog>,
+        protocol: bayeux::Settings,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            log,
+            protocol,
+            limits,
+            metrics,
+        }
     }
 
     /// The largest body, in bytes.
@@ -145,12 +157,39 @@ impl Ingest {
             let detail = format!("an id has 1 to {} bytes", self.limits.id_bytes);
             return Err(wrong("id", detail));
         }
+        let data = sent.data.ok_or_else(|| missing("data"))?;
+        self.require_size(&channel, data)?;
         Ok(Event {
+            traits: self.traits(&channel, &audience, flag("lazy", sent.lazy)?),
             audience,
             channel,
-            data: sent.data.ok_or_else(|| missing("data"))?.to_owned(),
+            data: data.to_owned(),
             id: id.map(|id| id.into_owned().into_boxed_str()),
         })
+    }
+
+    fn require_size(&self, channel: &ChannelName, data: &RawValue) -> Result<(), Wrong> {
+        match self.protocol.rules.largest_message(channel) {
+            Some(largest) if data.get().len() > largest => {
+                let detail = format!(
+                    "data has {} bytes, more than the {largest} that a rule of the channel allows",
+                    data.get().len()
+                );
+                Err(wrong("data", detail))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn traits(&self, channel: &ChannelName, audience: &Audience, is_lazy: bool) -> Traits {
+        let rules = &self.protocol.rules;
+        let mut traits = rules.traits(channel, *audience == Audience::Everyone);
+        if is_lazy && traits.lazy.is_none() {
+            let lazy = rules.lazy(channel).filter(|lazy| !lazy.is_zero());
+            traits.lazy = Some(lazy.unwrap_or(self.protocol.max_lazy_timeout));
+        }
+        traits.timestamp = self.protocol.timestamps;
+        traits
     }
 
     fn channel(&self, text: &str) -> Result<ChannelName, String> {
@@ -223,8 +262,9 @@ impl<'a> Sent<'a> {
                 "channel" => &mut sent.channel,
                 "data" => &mut sent.data,
                 "id" => &mut sent.id,
+                "lazy" => &mut sent.lazy,
                 _ => {
-                    let detail = "there is no such field: an event has user, channel, data and id";
+                    let detail = "there is no such field: an event has user, channel, data, id and lazy";
                     return Err(wrong(&name, detail.to_owned()));
                 }
             };
@@ -274,6 +314,14 @@ fn text<'a>(name: &str, raw: Option<&'a RawValue>) -> Result<Option<Cow<'a, str>
             name,
             format!("{name} is a text; leave it out if there is none"),
         )),
+    }
+}
+
+fn flag(name: &str, raw: Option<&RawValue>) -> Result<bool, Wrong> {
+    match raw.map(RawValue::get) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(wrong(name, format!("{name} is true or false"))),
     }
 }
 

@@ -10,7 +10,7 @@ use prometheus_client::registry::{Registry, Unit};
 /// A label with the name of a transport.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Transport {
-    /// `websocket` or `long-polling`.
+    /// Its connection type, such as `websocket`.
     pub transport: &'static str,
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use halley::config::{Config, ConfigError, User};
+use halley::config::{Config, ConfigError, SameSite, User};
 
 /// The documented configuration, as it is shipped.
 fn documented() -> PathBuf {
@@ -148,7 +148,8 @@ fn a_variable_can_be_a_text_a_number_a_list_a_size_or_a_table() {
         users,
         [User {
             user: "15000".to_owned(),
-            token: "secret".to_owned()
+            token: "secret".to_owned(),
+            roles: Vec::new(),
         }]
     );
 }
@@ -191,7 +192,7 @@ fn a_wrong_variable_is_named() {
             ["expected usize", "limits.messages"],
         ),
         (
-            "HALLEY_CHANNELS__SERVER_OWNED",
+            "HALLEY_SESSION__SUBSCRIBED",
             r#"["/a/*/b"]"#,
             ["/a/*/b", "only allowed as the last segment"],
         ),
@@ -243,12 +244,46 @@ fn what_is_no_length_of_time_is_refused() {
 fn settings_that_cannot_work_are_refused_with_their_name() {
     for (text, name) in [
         ("[public]\npaths = [\"cometd\"]", "public.paths"),
+        ("[public]\ntransports = []", "public.transports"),
+        (
+            "[public]\ntransports = [\"websocket\", \"websocket\"]",
+            "public.transports: a transport is listed twice",
+        ),
         ("[session]\ntimeout = \"90s\"", "session.timeout"),
         (
             "[session]\nduplicate_connect_status = 200",
             "session.duplicate_connect_status",
         ),
         ("[websocket]\nping_interval = \"0s\"", "websocket.ping_interval"),
+        ("[websocket]\nprotocol = \"a, b\"", "websocket.protocol"),
+        (
+            "[callback_polling]\nparameter = \"message\"",
+            "callback_polling.parameter",
+        ),
+        (
+            "[callback_polling]\nparameter = \"\"",
+            "callback_polling.parameter",
+        ),
+        (
+            "[callback_polling]\nparameter = \"a=b\"",
+            "callback_polling.parameter",
+        ),
+        (
+            "[callback_polling]\ncallback_max_length = 0",
+            "callback_polling.callback_max_length",
+        ),
+        (
+            "[http2]\nmax_concurrent_streams = 0",
+            "http2.max_concurrent_streams",
+        ),
+        ("[http2]\nframe = \"1 KiB\"", "http2.frame"),
+        ("[http2]\nframe = \"16 MiB\"", "http2.frame"),
+        ("[http2]\nstream_window = \"2 GiB\"", "http2.stream_window"),
+        (
+            "[http2]\nconnection_window = \"1 KiB\"",
+            "http2.connection_window",
+        ),
+        ("[http2]\nping_interval = \"0s\"", "http2.ping_interval"),
         ("[limits]\nqueue_events = 0", "limits: queue_events"),
         ("[limits]\nconnections = 0", "limits.connections"),
         (
@@ -258,6 +293,73 @@ fn settings_that_cannot_work_are_refused_with_their_name() {
     ] {
         expect_all(&complaint(text, &[]), &[name]);
     }
+}
+
+#[test]
+fn a_cookie_that_browsers_would_refuse_or_misread_is_refused_with_the_reason() {
+    for (text, key, reason) in [
+        ("name = \"\"", "name", "letters, digits"),
+        ("name = \"a b\"", "name", "letters, digits"),
+        ("name = \"a=b\"", "name", "letters, digits"),
+        ("domain = \"a.example; Path=/x\"", "domain", "host name"),
+        ("domain = \"https://a.example\"", "domain", "host name"),
+        ("domain = \".a.example\"", "domain", "host name"),
+        ("domain = \"a.example:8080\"", "domain", "host name"),
+        ("path = \"cometd\"", "path", "slash"),
+        ("path = \"/a; Secure\"", "path", "semicolon"),
+        ("path = \"/a\\r\\nX: y\"", "path", "no space"),
+        ("max_age = \"1500ms\"", "max_age", "whole seconds"),
+        ("same_site = \"none\"", "same_site", "set browser_cookie.secure"),
+        ("partitioned = true", "partitioned", "set browser_cookie.secure"),
+        ("name = \"__secure-B\"", "name", "__Secure-"),
+        ("name = \"__Host-B\"", "name", "__Host-"),
+        (
+            "secure = true\nname = \"__Host-B\"\ndomain = \"a.example\"",
+            "name",
+            "__Host-",
+        ),
+        (
+            "secure = true\nname = \"__Host-B\"\npath = \"/cometd\"",
+            "name",
+            "__Host-",
+        ),
+    ] {
+        let complaint = complaint(&format!("[browser_cookie]\n{text}\n"), &[]);
+        expect_all(&complaint, &[&format!("browser_cookie.{key}: "), reason]);
+    }
+}
+
+#[test]
+fn origins_and_headers_that_could_never_match_are_refused() {
+    for (text, words) in [
+        ("allowed_origins = [\"*\"]", "\"*\" is no origin"),
+        ("allowed_origins = [\"https://*.example.com\"]", "is no origin"),
+        ("allowed_origins = [\"https://example.com/\"]", "is no origin"),
+        ("allowed_origins = [\"example.com\"]", "is no origin"),
+        ("allowed_origins = [\"null\"]", "is no origin"),
+        (
+            "allowed_headers = [\"x-a, x-b\"]",
+            "cors.allowed_headers: names of headers",
+        ),
+        (
+            "exposed_headers = [\"x-a\\r\\n\"]",
+            "cors.exposed_headers: names of headers",
+        ),
+    ] {
+        let complaint = complaint(&format!("[cors]\n{text}\n"), &[]);
+        expect_all(&complaint, &[words]);
+    }
+    let listed = set("HALLEY_CORS__ALLOWED_ORIGINS", r#"["https://Example.com:443"]"#);
+    assert_eq!(listed.cors.allowed_origins[0].to_string(), "https://example.com");
+}
+
+#[test]
+fn a_cookie_for_pages_of_other_sites_can_be_configured() {
+    let text =
+        "[browser_cookie]\nname = \"__Host-B\"\nsecure = true\nsame_site = \"none\"\npartitioned = true\n";
+    let cookie = load(text, &[]).unwrap().browser_cookie;
+    assert_eq!(cookie.same_site, SameSite::None);
+    assert!(cookie.secure && cookie.partitioned);
 }
 
 const WITH_A_TOKEN: &str = "[auth]\nkind = \"static\"\n[[auth.users]]\nuser = \"15000\"\ntoken = \"hush\"\n";
@@ -297,4 +399,56 @@ fn a_token_is_not_in_the_error_about_its_line() {
     let complaint = complaint("", &[variable]);
     assert!(!complaint.contains("4711"), "{complaint}");
     expect_all(&complaint, &["HALLEY_AUTH__USERS", "a token is a text"]);
+}
+
+#[test]
+fn a_rule_of_a_channel_says_what_it_names_and_leaves_the_rest() {
+    let file = r#"
+        [[channels.rules]]
+        pattern = "/v2/users"
+        private = true
+        subscribe = ["supervisor"]
+        lazy = "2s"
+        echo = false
+        largest_message = "8 KiB"
+        replay_id = "data.event.replayId"
+        retention = "1h"
+    "#;
+    let rules = load(file, &[]).unwrap().protocol().rules;
+    let channel = bayeux::ChannelName::parse("/v2/users").unwrap();
+    assert_eq!(rules.largest_message(&channel), Some(8192));
+    assert_eq!(rules.retention(&channel), Some(Duration::from_secs(3600)));
+    assert_eq!(rules.echo(&channel), Some(false));
+    assert_eq!(rules.may_publish(&named(&[]), &channel), Ok(()));
+    assert!(rules.may_subscribe(&named(&["agent"]), &channel).is_err());
+    assert_eq!(rules.may_subscribe(&named(&["supervisor"]), &channel), Ok(()));
+}
+
+fn named(roles: &[&str]) -> bayeux::Rights {
+    bayeux::Rights {
+        named: true,
+        roles: roles.iter().map(|role| (*role).into()).collect(),
+    }
+}
+
+#[test]
+fn a_star_among_the_roles_is_everyone() {
+    let file = "[[channels.rules]]\npattern = \"/v2/**\"\npublish = [\"*\"]\n";
+    let rules = load(file, &[]).unwrap().protocol().rules;
+    let channel = bayeux::ChannelName::parse("/v2/me").unwrap();
+    assert_eq!(rules.may_publish(&bayeux::Rights::default(), &channel), Ok(()));
+}
+
+#[test]
+fn a_rule_with_an_unknown_word_is_refused_with_its_line() {
+    let file = "[[channels.rules]]\npattern = \"/a\"\nlasy = \"2s\"\n";
+    let error = load(file, &[]).unwrap_err().to_string();
+    assert!(error.contains("lasy") && error.contains("line 3"), "{error}");
+}
+
+#[test]
+fn a_rule_cannot_keep_events_longer_than_the_log() {
+    let file = "[[channels.rules]]\npattern = \"/a\"\nretention = \"25h\"\n";
+    let error = load(file, &[]).unwrap_err().to_string();
+    assert!(error.contains("/a") && error.contains("log.retention"), "{error}");
 }

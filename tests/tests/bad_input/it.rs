@@ -62,6 +62,7 @@ impl It {
             .map(|user| User {
                 user: user.to_owned(),
                 token: format!("secret-{user}"),
+                roles: Vec::new(),
             })
             .to_vec();
         change(&mut config);

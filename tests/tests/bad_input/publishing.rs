@@ -53,6 +53,7 @@ fn wrong_events() -> Vec<(String, &'static str, &'static str)> {
         (text("channel", &segments), "/channel", "at most 16 segments"),
         (event("channel", "7"), "/channel", "is a text"),
         (event("channel", r#"["/a"]"#), "/channel", "is a text"),
+        (event("lazy", "1"), "/lazy", "true or false"),
         (text("usr", "15000"), "/usr", "no such field"),
         (text("a/b~c", "15000"), "/a~1b~0c", "no such field"),
         (text("User", "15000"), "/User", "no such field"),

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use bayeux::Offset;
+use bayeux::{ClientId, Offset, ReplayId, Traits};
+use halley::event::Event;
 use halley::log::{LogError, Position};
 
 use crate::it::{
@@ -35,6 +36,62 @@ async fn an_appended_event_is_read_back_byte_for_byte() {
         assert_eq!(frames.collect::<Vec<_>>(), expected);
         let channels = page.events.iter().map(|event| event.channel().as_str());
         assert_eq!(channels.collect::<Vec<_>>(), ["/v2/calls", "/v2/me/calls"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_of_an_event_beside_its_frame_is_read_back() {
+    for it in every_kind() {
+        let traits = Traits {
+            lazy: Some(Duration::from_millis(1500)),
+            not_to: Some(ClientId::new("abc")),
+            ..Traits::default()
+        };
+        let before = milliseconds(SystemTime::now());
+        let event = Event {
+            traits,
+            ..everyone("/a", "1")
+        };
+        it.append([event]).await;
+        let page = it.read(anybody(&["/a"]), 0).await;
+        let marks = page.events[0].marks();
+        assert_eq!(marks.lazy, Some(Duration::from_millis(1500)));
+        assert_eq!(marks.not_to, Some(ClientId::new("abc")));
+        assert!((before..=milliseconds(SystemTime::now())).contains(&marks.stored));
+    }
+}
+
+fn milliseconds(time: SystemTime) -> u64 {
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .expect("a clock of today");
+    u64::try_from(since.as_millis()).expect("a clock of today")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_carries_its_own_offset_where_it_was_asked_to() {
+    for it in every_kind() {
+        let with_offset = |data| Event {
+            traits: Traits {
+                replay_id: Some(ReplayId::Data),
+                ..Traits::default()
+            },
+            ..everyone("/e", data)
+        };
+        let mut following = it.log().follow();
+        it.append([everyone("/a", "1"), with_offset("{}"), with_offset("{}")])
+            .await;
+        let data =
+            |offset: u64| format!(r#"[{{"channel":"/e","data":{{"event":{{"replayId":{offset:<16}}}}}}}]"#);
+        let page = it.read(anybody(&["/e"]), 0).await;
+        let read: Vec<_> = page
+            .events
+            .iter()
+            .map(|event| String::from_utf8_lossy(event.frame()).into_owned())
+            .collect();
+        assert_eq!(read, [data(2), data(3)]);
+        let followed = following.batches.recv().await.expect("a batch");
+        assert_eq!(followed[1].delivery.frame(), page.events[0].frame());
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bayeux::{ChannelName, ChannelPattern, Delivery, Offset};
+use bayeux::{ChannelName, ChannelPattern, Delivery, Offset, Traits};
 use halley::event::{Audience, Event, UserId};
 use halley::log::{
     self, EventLog, Followed, Interest, Kind, Limit, LogError, Opened, Page, Position, SessionStore, Settings,
@@ -179,6 +179,7 @@ pub(crate) fn event(audience: Audience, channel: &str, data: &str) -> Event {
         channel: ChannelName::parse(channel).expect("a channel"),
         data,
         id: None,
+        traits: Traits::default(),
     }
 }
 

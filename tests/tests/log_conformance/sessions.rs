@@ -12,15 +12,14 @@ fn record(it: &It, id: &str, cursor: u64, seen: SystemTime) -> SessionRecord {
     SessionRecord {
         client_id: ClientId::new(id),
         user: Some("15000".into()),
+        roles: ["supervisor".into()].into(),
         browser: None,
         epoch: it.log().epoch().clone(),
         state: Snapshot {
-            subscriptions: vec![Subscription {
-                pattern,
-                began: Offset(3),
-            }],
+            subscriptions: vec![Subscription::new(pattern, Offset(3))],
             cursor: Offset(cursor),
             extensions: vec!["ack".into()],
+            replays: 2,
         },
         seen,
     }

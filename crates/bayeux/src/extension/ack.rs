@@ -5,11 +5,14 @@
 //! process or to another. Everything above the number is sent again; a number that was never sent, or below one that was
 //! already acknowledged, is refused and discards nothing.
 
-use serde_json::Value;
-use serde_json::value::RawValue;
+use std::cmp::Ordering;
+use std::time::Instant;
 
-use super::Extension;
-use crate::{Failure, Message, Offset, Session, Target};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::{Agreed, Agreement, Extension};
+use crate::{Failure, Message, Offset, Reply, Session, Settings, Target};
 
 pub(super) struct Acknowledge;
 
@@ -20,11 +23,19 @@ impl Extension for Acknowledge {
         "ack"
     }
 
-    fn negotiate(&self, asked: &RawValue) -> Option<Value> {
-        (asked.get() == "true").then_some(Value::Bool(true))
+    fn negotiate(&self, _: &Settings, asked: Option<&RawValue>) -> Agreement {
+        if asked.is_some_and(|asked| asked.get() == "true") {
+            Agreement::Said(Value::Bool(true))
+        } else {
+            Agreement::No
+        }
     }
 
     fn delivers_with_connect(&self) -> bool {
+        true
+    }
+
+    fn acknowledges(&self) -> bool {
         true
     }
 
@@ -43,7 +54,13 @@ impl Extension for Acknowledge {
         let Ok(number @ 1..) = u64::try_from(number) else {
             return Ok(());
         };
-        let offset = Offset(number);
+        let (replays, offset) = take_apart(number).ok_or(INVALID)?;
+        match replays.cmp(&session.agreed.replays) {
+            // A reply from before the session went back to replay: the client has nothing of what came since.
+            Ordering::Less => return Ok(()),
+            Ordering::Equal => {}
+            Ordering::Greater => return Err(INVALID),
+        }
         if let Some(ends) = session.agreed.resumed
             && (session.has_gap() || offset > ends.last)
         {
@@ -68,9 +85,39 @@ impl Extension for Acknowledge {
         Ok(())
     }
 
-    fn outgoing(&self, session: &mut Session, _to: &Target) -> Option<Value> {
-        session.agreed.resumed = None;
-        session.agreed.promised = session.agreed.promised.max(session.window.sent());
-        Some(session.window.sent().0.into())
+    fn outgoing(&self, session: &mut Session, _: Instant, to: &Target, reply: &mut Reply) -> Option<Value> {
+        if !reply.is_successful() {
+            return None;
+        }
+        match to {
+            Target::Connect => Some(number(session).into()),
+            // The events that leave with a handshake's reply belong to a number, too.
+            Target::Handshake if reply.announces() => {
+                Some(json!({ "enabled": true, "batch": number(session) }))
+            }
+            Target::Handshake
+            | Target::Subscribe
+            | Target::Unsubscribe
+            | Target::Disconnect
+            | Target::Service
+            | Target::Publish(_) => None,
+        }
     }
 }
+
+/// The number of a reply: how far it has brought the client.
+fn number(session: &mut Session) -> u64 {
+    let sent = session.window.sent();
+    let agreed: &mut Agreed = &mut session.agreed;
+    agreed.resumed = None;
+    agreed.promised = agreed.promised.max(sent);
+    (u64::from(agreed.replays) << OFFSET_BITS) | sent.0
+}
+
+fn take_apart(number: u64) -> Option<(u8, Offset)> {
+    let replays = u8::try_from(number >> OFFSET_BITS).ok()?;
+    Some((replays, Offset(number & Offset::MAX.0)))
+}
+
+/// Below them is the offset, above how often the session has gone back: a number that is at most 2^53 in all.
+const OFFSET_BITS: u32 = 45;

@@ -1,91 +1,173 @@
 //! Extensions: a file beside this one and a line in [`ALL`].
 //!
-//! An extension is agreed on in the handshake, by its name in `ext`. From then on it sees each message before its handler
-//! and each reply to a connect before it leaves.
+//! A session has an extension because its handshake asked for it, by its name in `ext`, or because the configuration says
+//! so. From then on the extension sees each message before its handler, each publish on its way into the log, and each reply
+//! before it leaves.
 
 mod ack;
+mod binary;
+mod broadcast_to_publisher;
+mod meta_connect_deliver_only;
+mod replay;
+mod timestamp;
+mod timesync;
 
 use std::fmt;
+use std::time::Instant;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::{Failure, LogEnds, Message, Offset, Reply, Session, Target};
+use crate::{Failure, LogEnds, Message, Offset, Reply, Session, Settings, Target, Traits};
 
-/// Every extension. Incoming messages meet them in this order, replies in the reverse of it.
-pub const ALL: &[&dyn Extension] = &[&ack::Acknowledge];
+pub use crate::reply::Received;
+pub(crate) use replay::Wish;
+pub(crate) use timesync::Timesync;
+
+/// Every extension. Incoming messages meet them in this order, replies in the reverse of it: so the time is taken last.
+pub const ALL: &[&dyn Extension] = &[
+    &timesync::TimeSynchronisation,
+    &timestamp::Timestamp,
+    &replay::Replay,
+    &ack::Acknowledge,
+    &meta_connect_deliver_only::MetaConnectDeliverOnly,
+    &broadcast_to_publisher::BroadcastToPublisher,
+    &binary::Binary,
+];
 
 /// Something beyond the protocol that client and server agree on.
 pub trait Extension: Sync {
     /// Its field in `ext`.
     fn name(&self) -> &'static str;
 
-    /// Whether the handshake asks for it, and what the handshake's reply says.
-    fn negotiate(&self, asked: &RawValue) -> Option<Value>;
+    /// Whether a session has it; `asked` is what its handshake says under this name.
+    fn negotiate(&self, settings: &Settings, asked: Option<&RawValue>) -> Agreement;
 
     /// Events of a session with this extension leave only with connect replies, on a socket too.
     fn delivers_with_connect(&self) -> bool {
         false
     }
 
+    /// The client says what arrived, so nothing else has to prove it.
+    fn acknowledges(&self) -> bool {
+        false
+    }
+
+    /// The session gets back what its client publishes.
+    fn echoes(&self) -> bool {
+        true
+    }
+
     /// A message came in; `value` is what it says in `ext` under this name. A failure is its reply.
     fn incoming(
         &self,
-        session: &mut Session,
-        message: &Message<'_>,
-        value: Option<&RawValue>,
-    ) -> Result<(), Failure>;
+        _session: &mut Session,
+        _message: &Message<'_>,
+        _value: Option<&RawValue>,
+    ) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// What the message says under this name is to be remembered until its reply leaves.
+    fn receiving(&self, _value: &RawValue, _received: &mut Received) {}
+
+    /// The message is published with these traits.
+    fn publishing(&self, _value: &RawValue, _traits: &mut Traits) {}
 
     /// A reply goes out; what this returns is said in `ext` under this name.
-    fn outgoing(&self, session: &mut Session, to: &Target) -> Option<Value>;
+    fn outgoing(
+        &self,
+        _session: &mut Session,
+        _now: Instant,
+        _to: &Target,
+        _reply: &mut Reply,
+    ) -> Option<Value> {
+        None
+    }
 }
 
-/// The extensions that a session agreed on.
+/// Whether a session has an extension.
+pub enum Agreement {
+    /// No.
+    No,
+    /// Yes, because the configuration or the protocol says so; the handshake's reply does not mention it.
+    Silent,
+    /// Yes, because its handshake asked, and this is what the reply says.
+    Said(Value),
+}
+
+/// The extensions that a session has.
 #[derive(Clone, Default)]
 pub(crate) struct Agreed {
-    /// One bit for each line of [`ALL`].
-    bits: u8,
-    /// The highest number that a client may acknowledge.
+    /// One bit for each line of [`ALL`]: those that the handshake asked for.
+    asked: u16,
+    /// Those that the configuration gives.
+    given: u16,
+    /// How often the session has gone back in the log to replay. A number of an earlier time says nothing of what came since.
+    pub(crate) replays: u8,
+    /// The highest offset that a client may acknowledge.
     pub(crate) promised: Offset,
-    /// The highest number that the client acknowledged.
+    /// The highest offset that the client acknowledged.
     pub(crate) acknowledged: Offset,
     /// The session was taken up from its record, and nothing was promised since: where the log began and ended then.
     pub(crate) resumed: Option<LogEnds>,
 }
 
 impl Agreed {
-    /// Those of a record. After a take-over anything up to the end of the log may have been promised.
-    pub(crate) fn named(names: &[Box<str>], ends: LogEnds) -> Self {
-        let bits = bits(|extension| names.iter().any(|name| **name == *extension.name()));
+    /// Those that the configuration gives to every session.
+    pub(crate) fn given(settings: &Settings) -> Self {
         Self {
-            bits,
-            promised: ends.last,
-            acknowledged: Offset::START,
-            resumed: Some(ends),
+            given: bits(|extension| matches!(extension.negotiate(settings, None), Agreement::Silent)),
+            ..Self::default()
         }
     }
 
-    pub(crate) fn names(&self) -> Vec<Box<str>> {
-        self.each().map(|extension| extension.name().into()).collect()
+    /// Takes up those of a record. After a take-over anything up to the end of the log may have been promised.
+    pub(crate) fn take_up(&mut self, names: &[Box<str>], replays: u8, ends: LogEnds) {
+        self.asked = bits(|extension| names.iter().any(|name| **name == *extension.name()));
+        self.replays = replays;
+        self.promised = ends.last;
+        self.acknowledged = Offset::START;
+        self.resumed = Some(ends);
     }
 
-    pub(crate) fn negotiate(&mut self, message: &Message<'_>, reply: &mut Reply, end: Offset) {
-        self.bits = bits(|extension| {
-            let answer = message
-                .ext
-                .get(extension.name())
-                .and_then(|asked| extension.negotiate(asked));
-            let agreed = answer.is_some();
-            reply
-                .ext
-                .extend(answer.map(|answer| (extension.name().to_owned(), answer)));
-            agreed
+    /// Those that the handshake asked for, which go into the record; the configuration may give others the next time.
+    pub(crate) fn names(&self) -> Vec<Box<str>> {
+        each(self.asked)
+            .map(|extension| extension.name().into())
+            .collect()
+    }
+
+    pub(crate) fn negotiate(
+        &mut self,
+        settings: &Settings,
+        message: &Message<'_>,
+        reply: &mut Reply,
+        end: Offset,
+    ) {
+        self.asked = bits(|extension| {
+            let asked = message.ext.get(extension.name()).copied();
+            match extension.negotiate(settings, asked) {
+                Agreement::Said(answer) => {
+                    reply.ext.insert(extension.name().to_owned(), answer);
+                    true
+                }
+                Agreement::No | Agreement::Silent => false,
+            }
         });
         self.promised = end;
     }
 
     pub(crate) fn delivers_with_connect(&self) -> bool {
-        self.bits != 0 && self.each().any(Extension::delivers_with_connect)
+        self.each().any(Extension::delivers_with_connect)
+    }
+
+    pub(crate) fn acknowledges(&self) -> bool {
+        self.each().any(Extension::acknowledges)
+    }
+
+    pub(crate) fn echoes(&self) -> bool {
+        self.each().all(Extension::echoes)
     }
 
     pub(crate) fn incoming(&self, session: &mut Session, message: &Message<'_>) -> Result<(), Failure> {
@@ -94,9 +176,33 @@ impl Agreed {
         })
     }
 
-    pub(crate) fn outgoing(&self, session: &mut Session, to: &Target, reply: &mut Reply) {
+    pub(crate) fn receiving(&self, now: Instant, message: &Message<'_>) -> Received {
+        let mut received = Received {
+            at: now,
+            wall: message.wall,
+            timesync: None,
+        };
+        if !message.ext.is_empty() {
+            for extension in self.each() {
+                if let Some(value) = message.ext.get(extension.name()) {
+                    extension.receiving(value, &mut received);
+                }
+            }
+        }
+        received
+    }
+
+    pub(crate) fn publishing(&self, message: &Message<'_>, traits: &mut Traits) {
+        for extension in self.each() {
+            if let Some(value) = message.ext.get(extension.name()) {
+                extension.publishing(value, traits);
+            }
+        }
+    }
+
+    pub(crate) fn outgoing(&self, session: &mut Session, now: Instant, to: &Target, reply: &mut Reply) {
         for extension in self.each().rev() {
-            let said = extension.outgoing(session, to);
+            let said = extension.outgoing(session, now, to, reply);
             reply
                 .ext
                 .extend(said.map(|said| (extension.name().to_owned(), said)));
@@ -104,22 +210,28 @@ impl Agreed {
     }
 
     fn each(&self) -> impl DoubleEndedIterator<Item = &'static dyn Extension> + use<> {
-        let bits = self.bits;
-        ALL.iter()
-            .enumerate()
-            .filter(move |(place, _)| bits & (1 << place) != 0)
-            .map(|(_, extension)| *extension)
+        each(self.asked | self.given)
     }
 }
 
-fn bits(mut agreed: impl FnMut(&'static dyn Extension) -> bool) -> u8 {
+fn each(bits: u16) -> impl DoubleEndedIterator<Item = &'static dyn Extension> {
+    ALL.iter()
+        .enumerate()
+        .filter(move |(place, _)| bits & (1 << place) != 0)
+        .map(|(_, extension)| *extension)
+}
+
+fn bits(mut agreed: impl FnMut(&'static dyn Extension) -> bool) -> u16 {
     ALL.iter().enumerate().fold(0, |bits, (place, extension)| {
-        bits | (u8::from(agreed(*extension)) << place)
+        bits | (u16::from(agreed(*extension)) << place)
     })
 }
 
 impl fmt::Debug for Agreed {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_list().entries(self.names()).finish()
+        formatter
+            .debug_list()
+            .entries(self.each().map(Extension::name))
+            .finish()
     }
 }

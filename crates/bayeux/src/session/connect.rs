@@ -25,6 +25,10 @@ pub(crate) struct Connects {
     advised: Option<CarrierKind>,
     /// The last reply is known not to have arrived.
     reply_lost: bool,
+    /// The server is overloaded: clients come back no sooner than this.
+    busy: Duration,
+    /// The client was told so.
+    told_busy: bool,
 }
 
 #[derive(Debug)]
@@ -101,14 +105,17 @@ impl Session {
         let first = !self.life.connected();
         let recovers = !first && asked.timeout == Some(Duration::ZERO);
         self.account(now, carrier, recovers);
+        self.begin_replays();
         self.supersede(carrier);
         let longest = self.settings.max_timeout;
         let timeout = asked.timeout.unwrap_or(self.settings.timeout).min(longest);
         let wait = alone && !first && !timeout.is_zero();
         let advise = message.advice.is_some() || self.connects.advised != Some(carrier.kind);
+        let mut reply = Box::new(Reply::success(message));
+        reply.received = Some(self.agreed.receiving(now, message));
         self.connects.held = Some(Held {
             carrier,
-            reply: Box::new(Reply::success(message)),
+            reply,
             advise,
             interval: asked.interval.unwrap_or(self.settings.interval).min(longest),
             // A connect that is not to wait may still have to read the log.
@@ -129,7 +136,7 @@ impl Session {
     fn account(&mut self, now: Instant, carrier: Carrier, recovers: bool) {
         let lost = std::mem::take(&mut self.connects.reply_lost) || recovers;
         self.account_gap(carrier, lost);
-        if self.agreed.delivers_with_connect() {
+        if self.agreed.acknowledges() {
             // The acknowledgement has said what arrived: the rest did not.
             self.window.rewind();
             return;
@@ -138,6 +145,9 @@ impl Session {
             Some(CarrierKind::Exchange) if lost => self.window.rewind(),
             Some(CarrierKind::Exchange) => self.prove_sent(now),
             Some(CarrierKind::Socket) if carrier.kind == CarrierKind::Exchange => self.window.rewind(),
+            // On the same socket: another one has let the old one go, and rewound.
+            Some(CarrierKind::Socket) if self.agreed.delivers_with_connect() && !lost => self.prove_sent(now),
+            Some(CarrierKind::Socket) if self.agreed.delivers_with_connect() => self.window.rewind(),
             Some(CarrierKind::Socket) | None => {}
         }
     }
@@ -161,6 +171,7 @@ impl Session {
 
     /// What the held connect of this carrier leads to: events if they travel with it, then the reply.
     pub(super) fn poll_connect(&mut self, now: Instant, carrier: Carrier) -> Option<Output> {
+        let may_wait = self.may_wait(now);
         let brings_events = self.brings_events(carrier);
         let has_untold_gap = self.has_untold_gap();
         if carrier.kind == CarrierKind::Exchange && self.connects.is_held_by(carrier) {
@@ -171,7 +182,7 @@ impl Session {
             .held
             .as_mut()
             .filter(|held| held.carrier == carrier)?;
-        if brings_events {
+        if brings_events && !(may_wait && !held.due && !held.started) {
             if let Some(event) = self
                 .window
                 .take(if held.started { held.room } else { usize::MAX })
@@ -199,7 +210,7 @@ impl Session {
     /// What a socket brought and nobody proved goes again: the connect that follows this one would prove it without knowing.
     fn take_over_from_socket(&mut self) {
         if self.brought_by == Some(CarrierKind::Socket)
-            && !self.agreed.delivers_with_connect()
+            && !self.agreed.acknowledges()
             && self.window.has_unproven()
             && self.window.has_unsent()
         {
@@ -209,7 +220,13 @@ impl Session {
 
     /// Events have left for an answer whose reply has not: they belong together.
     pub fn is_answering(&self) -> bool {
-        self.connects.held.as_ref().is_some_and(|held| held.started)
+        self.connects.held.as_ref().is_some_and(|held| held.started) || self.is_greeting()
+    }
+
+    /// How overloaded the server is: connects are answered with an interval of at least this, and once with none when it is
+    /// over. Zero when it is not.
+    pub fn handle_busy(&mut self, interval: Duration) {
+        self.connects.busy = interval;
     }
 
     /// Returns whether a held connect became due.
@@ -232,18 +249,30 @@ impl Session {
         carrier.kind == CarrierKind::Exchange || self.agreed.delivers_with_connect()
     }
 
+    /// The advice to connect again.
+    pub(super) fn retry_after(&self, interval: Duration) -> ReplyAdvice {
+        let settings = &self.settings;
+        let max_interval = settings.handshake_reconnect.then_some(settings.max_interval);
+        ReplyAdvice::retry(interval, settings.timeout).until(max_interval)
+    }
+
     fn answer(&mut self, now: Instant) -> Option<Output> {
         let held = self.connects.held.take()?;
         let mut reply = held.reply;
+        let interval = held.interval.max(self.connects.busy);
+        let is_busy = !self.connects.busy.is_zero();
         if self.life.is_over() {
             reply.advise(ReplyAdvice::none());
-        } else if held.advise {
+        } else if held.advise || is_busy || self.connects.told_busy {
             self.connects.advised = Some(held.carrier.kind);
-            reply.advise(ReplyAdvice::retry(held.interval, self.settings.timeout));
+            self.connects.told_busy = is_busy;
+            reply.advise(self.retry_after(interval));
         }
         self.tell_of_gap(held.carrier, &mut reply);
-        self.agreed.clone().outgoing(self, &Target::Connect, &mut reply);
-        self.life.answered(now + held.interval, &self.settings);
+        self.agreed
+            .clone()
+            .outgoing(self, now, &Target::Connect, &mut reply);
+        self.life.answered(now + interval, &self.settings);
         Some(Output::Reply(reply))
     }
 }

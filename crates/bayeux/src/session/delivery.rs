@@ -37,6 +37,27 @@ pub struct PageRead {
     pub gap: Option<Offset>,
 }
 
+/// Events wait that are in no hurry, and nothing else does.
+#[derive(Debug, Default)]
+pub(super) struct Lazy {
+    /// They wait until then.
+    until: Option<Instant>,
+    /// They have waited long enough, whenever somebody comes for them.
+    due: bool,
+}
+
+impl Lazy {
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.until.filter(|_| !self.due)
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> bool {
+        let becomes_due = self.deadline().is_some_and(|until| until <= now);
+        self.due |= becomes_due;
+        becomes_due
+    }
+}
+
 impl Handover {
     /// A task may be waiting for this.
     pub fn wakes(self) -> bool {
@@ -58,7 +79,8 @@ impl Session {
             Pushed::Overflowed => Handover::Overflowed,
             Pushed::Behind if self.is_waited_for() => Handover::Wake,
             Pushed::Behind => Handover::Behind,
-            Pushed::Queued if self.is_waited_for() => Handover::Wake,
+            // The first lazy one wakes the task only for the clock to be set.
+            Pushed::Queued if self.is_waited_for() && !self.waits_already(event) => Handover::Wake,
             Pushed::Queued => Handover::Queued,
         }
     }
@@ -102,8 +124,9 @@ impl Session {
     /// What to do for this carrier now. Drain it after every `handle_*`; write what it says before polling again.
     pub fn poll_output(&mut self, now: Instant, carrier: Carrier) -> Option<Output> {
         self.poll_superseded(carrier)
+            .or_else(|| self.poll_greeting(now, carrier))
             .or_else(|| self.poll_connect(now, carrier))
-            .or_else(|| self.poll_push(carrier))
+            .or_else(|| self.poll_push(now, carrier))
             .or_else(|| self.poll_proof(now, carrier))
     }
 
@@ -113,6 +136,7 @@ impl Session {
             self.connects.deadline(),
             self.life.deadline(),
             self.proof.deadline(),
+            self.lazy.deadline(),
         ]
         .into_iter()
         .flatten()
@@ -122,7 +146,23 @@ impl Session {
     /// Time has passed. Returns whether a carrier has something to do.
     pub fn handle_timeout(&mut self, now: Instant) -> bool {
         self.life.handle_timeout(now);
-        self.handle_connect_timeout(now) | self.proof.handle_timeout(now)
+        self.handle_connect_timeout(now) | self.proof.handle_timeout(now) | self.lazy.handle_timeout(now)
+    }
+
+    /// Whether everything that waits is in no hurry yet. Sets the clock for the first of it.
+    pub(super) fn may_wait(&mut self, now: Instant) -> bool {
+        let Some(lazy) = self.window.lazy() else {
+            self.lazy = Lazy::default();
+            return false;
+        };
+        let until = self.lazy.until.map_or(now + lazy, |until| until.min(now + lazy));
+        self.lazy.until = Some(until);
+        now < until && !self.lazy.due
+    }
+
+    /// The clock is set for lazy events, and this one changes nothing about it.
+    fn waits_already(&self, event: &Delivery) -> bool {
+        event.marks().lazy.is_some() && self.lazy.until.is_some() && self.window.lazy() == event.marks().lazy
     }
 
     pub(super) fn read_for(&mut self, carrier: Carrier, after: Offset) -> Option<Output> {
@@ -133,7 +173,7 @@ impl Session {
         Some(Output::ReadLog(after))
     }
 
-    fn poll_push(&mut self, carrier: Carrier) -> Option<Output> {
+    fn poll_push(&mut self, now: Instant, carrier: Carrier) -> Option<Output> {
         if self.socket != Some(carrier) || self.brings_events(carrier) || self.life.is_over() {
             return None;
         }
@@ -143,6 +183,9 @@ impl Session {
         // A client that lost something hears of it before it gets what came later.
         if self.has_untold_gap() && self.connects.is_held() {
             self.connects.release();
+            return None;
+        }
+        if self.may_wait(now) {
             return None;
         }
         if let Some(event) = self.window.take(usize::MAX) {
@@ -160,9 +203,17 @@ impl Session {
     }
 
     fn wants(&self, event: &Delivery) -> bool {
-        self.subscriptions.iter().any(|subscription| {
-            subscription.began < event.offset() && subscription.pattern.matches(event.channel())
-        })
+        let listens = self.subscriptions.iter().any(|subscription| {
+            subscription.began < event.offset()
+                && subscription.pattern.matches(event.channel())
+                && (!subscription.guarded || self.may_have(event))
+        });
+        listens && event.marks().not_to.as_ref() != Some(&self.id)
+    }
+
+    fn may_have(&self, event: &Delivery) -> bool {
+        let rules = &self.settings.rules;
+        rules.may_subscribe(&self.rights, event.channel()).is_ok()
     }
 
     /// Events leave only with the replies to connects, on a socket too, and are acknowledged with them: an answer must arrive

@@ -90,7 +90,7 @@ impl Session {
             return;
         };
         let arrived = !reply_lost
-            && !self.agreed.delivers_with_connect()
+            && !self.agreed.acknowledges()
             && (told.carrier.kind == CarrierKind::Exchange || told.carrier == carrier);
         if arrived {
             self.gap = None;
@@ -114,15 +114,21 @@ mod tests {
 
     use super::*;
     use crate::codec::{self, Body};
-    use crate::{ChannelPattern, ClientId, Output, Routes, Settings, Snapshot};
+    use crate::{ChannelPattern, ClientId, Output, Rights, Routes, Settings, Snapshot};
 
     struct Nowhere;
 
     impl Routes for Nowhere {
-        fn add(&mut self, _: &ChannelPattern) -> Offset {
-            Offset::START
+        fn add(&mut self, _: &ChannelPattern) -> LogEnds {
+            self.ends()
         }
         fn remove(&mut self, _: &ChannelPattern) {}
+        fn ends(&self) -> LogEnds {
+            LogEnds {
+                first: Offset(1),
+                last: Offset(50),
+            }
+        }
     }
 
     /// A session whose record is of another log; this one has no events yet.
@@ -132,6 +138,7 @@ mod tests {
             subscriptions: Vec::new(),
             cursor: Offset(1000),
             extensions: extensions.iter().map(|name| (*name).into()).collect(),
+            replays: 0,
         };
         let ends = LogEnds {
             first: Offset(1),
@@ -141,6 +148,7 @@ mod tests {
         let session = Session::resume(
             ClientId::new("s"),
             Arc::new(Settings::default()),
+            Rights::default(),
             snapshot,
             ends,
             false,

@@ -7,25 +7,27 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{LogEnds, Session, window::Window};
-use crate::{ClientId, Failure, Message, Reply, ReplyAdvice, Settings};
+use crate::{ClientId, Failure, Message, Reply, ReplyAdvice, Rights, Settings};
 
 impl Session {
     /// Opens a session at the end of the log.
     pub fn open(
         id: ClientId,
         settings: Arc<Settings>,
+        rights: Rights,
         ends: LogEnds,
         now: Instant,
         message: &Message<'_>,
     ) -> (Self, Reply) {
-        let mut session = Self::new(id.clone(), settings, Window::new(ends.last, ends.last), now);
+        let window = Window::new(ends.last, ends.last);
+        let mut session = Self::new(id.clone(), settings, rights, window, now);
         let mut reply = Reply::success(message)
             .with_session(id, &session.settings.connection_types)
-            .with_advice(ReplyAdvice::retry(
-                session.settings.interval,
-                session.settings.timeout,
-            ));
-        session.agreed.negotiate(message, &mut reply, ends.last);
+            .with_advice(session.retry_after(session.settings.interval));
+        let settings = Arc::clone(&session.settings);
+        session
+            .agreed
+            .negotiate(&settings, message, &mut reply, ends.last);
         (session, reply)
     }
 }

@@ -7,10 +7,12 @@ mod connect;
 mod delivery;
 mod disconnect;
 mod gap;
+mod greeting;
 mod handshake;
 mod life;
 mod proof;
 mod publish;
+mod replay;
 mod snapshot;
 mod subscribe;
 mod window;
@@ -20,8 +22,8 @@ use std::time::Instant;
 
 use crate::extension::Agreed;
 use crate::{
-    Action, Carrier, CarrierKind, ChannelName, ClientId, Delivery, Failure, Message, Offset, Reply, Settings,
-    Target,
+    Carrier, CarrierKind, ChannelName, ClientId, Delivery, Failure, Message, Offset, Reply, Rights, Settings,
+    Target, Traits,
 };
 
 pub use delivery::{Handover, PageRead};
@@ -29,7 +31,9 @@ pub use handshake::deny as deny_handshake;
 pub use snapshot::{Snapshot, Subscription};
 
 use connect::Connects;
+use delivery::Lazy;
 use gap::Gap;
+use greeting::Greeting;
 use life::Life;
 use proof::Proof;
 use window::Window;
@@ -39,6 +43,7 @@ use window::Window;
 pub struct Session {
     id: ClientId,
     settings: Arc<Settings>,
+    rights: Rights,
     subscriptions: Vec<Subscription>,
     pub(crate) window: Window,
     pub(crate) agreed: Agreed,
@@ -53,6 +58,12 @@ pub struct Session {
     reading_for: Option<Carrier>,
     /// Part of the log was lost for this session, and its client may not know yet.
     gap: Option<Gap>,
+    /// The reply to its handshake, while that waits for the events that leave with it.
+    greeting: Option<Box<Greeting>>,
+    /// Events wait that are in no hurry.
+    lazy: Lazy,
+    /// What must survive has changed outside of a subscribe.
+    record_changed: bool,
 }
 
 /// What a message led to at once.
@@ -63,8 +74,19 @@ pub enum Answer {
     /// The reply to a connect comes from [`Session::poll_output`] of the same carrier: at once, or when there is something
     /// to say.
     Held,
-    /// The message's data goes into the log, on this channel. The reply is true once the log has it.
-    Publish(ChannelName, Box<Reply>),
+    /// The message's data goes into the log. The reply is true once the log has it.
+    Publish(Box<Publish>),
+}
+
+/// What a client publishes, as far as the session knows.
+#[derive(Debug)]
+pub struct Publish {
+    /// Where.
+    pub channel: ChannelName,
+    /// What goes with the data, and how the event is delivered.
+    pub traits: Traits,
+    /// The reply, once the log has it.
+    pub reply: Reply,
 }
 
 /// What to do for a carrier.
@@ -90,10 +112,12 @@ impl Answer {
 
 /// Where subscriptions are made known, and where the log ended when they were.
 pub trait Routes {
-    /// From now on events that match are handed to the session. Returns the last offset of the log *after* that.
-    fn add(&mut self, pattern: &crate::ChannelPattern) -> Offset;
+    /// From now on events that match are handed to the session. Returns what can be read of the log *after* that.
+    fn add(&mut self, pattern: &crate::ChannelPattern) -> LogEnds;
     /// The pattern is of no interest any more.
     fn remove(&mut self, pattern: &crate::ChannelPattern);
+    /// What can be read of the log now.
+    fn ends(&self) -> LogEnds;
 }
 
 /// What can be read of the log: the first and the last offset.
@@ -106,20 +130,24 @@ pub struct LogEnds {
 }
 
 impl Session {
-    fn new(id: ClientId, settings: Arc<Settings>, window: Window, now: Instant) -> Self {
+    fn new(id: ClientId, settings: Arc<Settings>, rights: Rights, window: Window, now: Instant) -> Self {
         Self {
             id,
             life: Life::new(now, &settings),
+            agreed: Agreed::given(&settings),
             settings,
+            rights,
             subscriptions: Vec::new(),
             window,
-            agreed: Agreed::default(),
             connects: Connects::default(),
             proof: Proof::default(),
             socket: None,
             brought_by: None,
             reading_for: None,
             gap: None,
+            greeting: None,
+            lazy: Lazy::default(),
+            record_changed: false,
         }
     }
 
@@ -128,6 +156,7 @@ impl Session {
     pub fn resume(
         id: ClientId,
         settings: Arc<Settings>,
+        rights: Rights,
         snapshot: Snapshot,
         ends: LogEnds,
         same_log: bool,
@@ -138,16 +167,23 @@ impl Session {
         } else {
             Offset(ends.first.0.saturating_sub(1))
         };
-        let mut session = Self::new(id, settings, Window::new(cursor.min(ends.last), ends.last), now);
-        session.agreed = Agreed::named(&snapshot.extensions, ends);
+        let window = Window::new(cursor.min(ends.last), ends.last);
+        let mut session = Self::new(id, settings, rights, window, now);
+        session
+            .agreed
+            .take_up(&snapshot.extensions, snapshot.replays, ends);
         session.subscriptions = snapshot.subscriptions;
-        session.life.connected();
-        if !same_log {
-            session
-                .subscriptions
-                .iter_mut()
-                .for_each(|subscription| subscription.began = Offset::START);
+        for subscription in &mut session.subscriptions {
+            subscription.guarded = session
+                .settings
+                .rules
+                .guards(&session.rights, &subscription.pattern);
+            if !same_log {
+                subscription.began = Offset::START;
+                subscription.replay = None;
+            }
         }
+        session.life.connected();
         if !same_log || cursor > ends.last {
             session.gap = Some(Gap::of_another_log(ends.first));
         }
@@ -160,7 +196,13 @@ impl Session {
             subscriptions: self.subscriptions.clone(),
             cursor: self.cursor(),
             extensions: self.agreed.names(),
+            replays: self.agreed.replays,
         }
+    }
+
+    /// What must survive has changed since the last call, and must be durable before the next reply to a connect leaves.
+    pub fn take_record_change(&mut self) -> bool {
+        std::mem::take(&mut self.record_changed)
     }
 
     /// Its clientId.
@@ -187,24 +229,57 @@ impl Session {
             return Answer::reply(Reply::failure(message, Failure::SessionUnknown));
         }
         if let Err(failure) = self.agreed.clone().incoming(self, message) {
-            return Answer::reply(Reply::failure(message, failure));
+            return self.reply(now, message, Reply::failure(message, failure));
         }
         self.life.heard(now, &self.settings);
         self.attach(carrier, message);
-        match &message.target {
-            Target::Handshake => Answer::reply(Reply::failure(message, Failure::HandshakeNotFirst)),
-            Target::Connect => self.connect(now, carrier, alone, message),
-            Target::Subscribe => Answer::reply(self.subscribe(message, routes)),
-            Target::Unsubscribe => Answer::reply(self.unsubscribe(message, routes)),
-            Target::Disconnect => Answer::reply(self.disconnect(now, message)),
-            Target::Service => Answer::reply(Reply::success(message)),
-            Target::Publish(channel) => self.publish(channel, message),
-        }
+        let reply = match &message.target {
+            Target::Handshake => Reply::failure(message, Failure::HandshakeNotFirst),
+            Target::Connect => return self.connect(now, carrier, alone, message),
+            Target::Subscribe => self.subscribe(message, routes),
+            Target::Unsubscribe => self.unsubscribe(message, routes),
+            Target::Disconnect => self.disconnect(now, message),
+            Target::Service => Reply::success(message),
+            Target::Publish(channel) => match self.publish(channel, message) {
+                Ok(traits) => return self.published(now, channel, traits, message),
+                Err(failure) => Reply::failure(message, failure),
+            },
+        };
+        self.reply(now, message, reply)
+    }
+
+    /// A reply that leaves at once.
+    fn reply(&mut self, now: Instant, message: &Message<'_>, mut reply: Reply) -> Answer {
+        self.finish(now, message, &mut reply);
+        Answer::Reply(Box::new(reply))
+    }
+
+    fn finish(&mut self, now: Instant, message: &Message<'_>, reply: &mut Reply) {
+        let agreed = self.agreed.clone();
+        reply.received = Some(agreed.receiving(now, message));
+        agreed.outgoing(self, now, &message.target, reply);
+    }
+
+    fn published(
+        &mut self,
+        now: Instant,
+        channel: &ChannelName,
+        traits: Traits,
+        message: &Message<'_>,
+    ) -> Answer {
+        let mut reply = Reply::success(message);
+        self.finish(now, message, &mut reply);
+        Answer::Publish(Box::new(Publish {
+            channel: channel.clone(),
+            traits,
+            reply,
+        }))
     }
 
     /// A carrier is gone; what it brought and nobody proved will be sent again. Returns whether another one may have something
     /// to do now.
     pub fn handle_carrier_lost(&mut self, now: Instant, carrier: Carrier) -> bool {
+        self.greeting.take_if(|greeting| greeting.is_for(carrier));
         let was_reading = self.reading_for == Some(carrier);
         if was_reading {
             self.reading_for = None;
@@ -253,12 +328,8 @@ impl Session {
         }
         self.socket = None;
         self.proof.forget_ping();
-        if self.brought_by == Some(CarrierKind::Socket) && !self.agreed.delivers_with_connect() {
+        if self.brought_by == Some(CarrierKind::Socket) && !self.agreed.acknowledges() {
             self.window.rewind();
         }
-    }
-
-    fn denied(message: &Message<'_>, action: Action) -> Reply {
-        Reply::failure(message, Failure::Denied(action))
     }
 }

@@ -63,12 +63,13 @@ impl Session {
             self.proof.outstanding = None;
             self.window.prove(offset);
             self.note_proof(now);
+            self.begin_replays();
         }
     }
 
     /// The peer of a socket has answered our close: like a pong, after everything that we sent before.
     pub fn handle_close_answered(&mut self, now: Instant, carrier: Carrier) {
-        if self.socket == Some(carrier) && !self.agreed.delivers_with_connect() && !self.awaits_connect() {
+        if self.socket == Some(carrier) && !self.agreed.acknowledges() && !self.awaits_connect() {
             self.prove_sent(now);
         }
     }

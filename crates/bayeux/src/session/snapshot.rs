@@ -11,10 +11,28 @@ pub struct Subscription {
     pub pattern: ChannelPattern,
     /// Events after this offset are wanted.
     pub began: Offset,
+    /// Older ones are wanted too, after this offset, as soon as nothing else is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Offset>,
+    /// The pattern is wider than what the client may have: each event is looked at.
+    #[serde(skip)]
+    pub guarded: bool,
+}
+
+impl Subscription {
+    /// A subscription to what comes after `began`.
+    pub fn new(pattern: ChannelPattern, began: Offset) -> Self {
+        Self {
+            pattern,
+            began,
+            replay: None,
+            guarded: false,
+        }
+    }
 }
 
 /// A session at rest: a cursor over the log, and what it listens to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// What it listens to.
     pub subscriptions: Vec<Subscription>,
@@ -22,4 +40,7 @@ pub struct Snapshot {
     pub cursor: Offset,
     /// The names of the extensions that were agreed at the handshake.
     pub extensions: Vec<Box<str>>,
+    /// How often it has gone back in the log to replay.
+    #[serde(default)]
+    pub replays: u8,
 }

@@ -15,6 +15,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::{Delivery, Limits, Offset};
 
@@ -25,6 +26,8 @@ pub(crate) struct Window {
     bytes: usize,
     /// The number of entries, from the front, that were handed to a carrier.
     handed: usize,
+    /// How many of the others are in a hurry.
+    hurried: usize,
     proven: Offset,
     base: Offset,
     sent: Offset,
@@ -52,6 +55,7 @@ impl Window {
             entries: VecDeque::new(),
             bytes: 0,
             handed: 0,
+            hurried: 0,
             proven: cursor,
             base: cursor,
             sent: cursor,
@@ -75,6 +79,17 @@ impl Window {
     /// An event waits to be handed to a carrier.
     pub(crate) fn has_unsent(&self) -> bool {
         self.handed < self.entries.len()
+    }
+
+    /// What waits may wait longer: how long, from when it came, if there is anything.
+    pub(crate) fn lazy(&self) -> Option<Duration> {
+        if self.hurried > 0 {
+            return None;
+        }
+        self.entries
+            .range(self.handed..)
+            .filter_map(|event| event.marks().lazy)
+            .min()
     }
 
     /// An event was handed over and is not proven.
@@ -155,6 +170,7 @@ impl Window {
             return None;
         }
         self.handed += 1;
+        self.hurried -= usize::from(event.marks().lazy.is_none());
         self.sent = event.offset();
         let event = Arc::clone(event);
         self.settle();
@@ -183,9 +199,19 @@ impl Window {
             self.restart_after(self.proven);
             self.target = target;
         } else {
+            let again = self.entries.range(..self.handed);
+            self.hurried += again.filter(|event| event.marks().lazy.is_none()).count();
             self.handed = 0;
             self.sent = self.proven;
         }
+    }
+
+    /// Everything after `offset` is wanted again, or for the first time.
+    pub(crate) fn go_back(&mut self, offset: Offset) {
+        let target = self.target.max(self.through);
+        self.restart_after(offset);
+        self.proven = offset;
+        self.target = target;
     }
 
     /// Whatever there was up to `offset` cannot be had any more.
@@ -196,6 +222,7 @@ impl Window {
 
     fn append(&mut self, event: Arc<Delivery>) {
         self.bytes += event.size();
+        self.hurried += usize::from(event.marks().lazy.is_none());
         self.through = event.offset();
         self.entries.push_back(event);
     }
@@ -204,7 +231,10 @@ impl Window {
         if let Some(event) = self.entries.pop_front() {
             self.bytes -= event.size();
             self.base = event.offset();
-            self.handed = self.handed.saturating_sub(1);
+            match self.handed.checked_sub(1) {
+                Some(handed) => self.handed = handed,
+                None => self.hurried -= usize::from(event.marks().lazy.is_none()),
+            }
         }
     }
 
@@ -231,6 +261,7 @@ impl Window {
         self.entries = VecDeque::new();
         self.bytes = 0;
         self.handed = 0;
+        self.hurried = 0;
         self.base = offset;
         self.sent = offset;
         self.through = offset;

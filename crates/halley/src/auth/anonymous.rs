@@ -15,6 +15,6 @@ pub(super) fn make(_: &config::Auth) -> Result<Arc<dyn Authenticator>, AuthError
 
 impl Authenticator for Anonymous {
     fn judge(&self, _: &Credentials) -> BoxFuture<'static, Verdict> {
-        Box::pin(ready(Verdict::Is(Principal { user: None })))
+        Box::pin(ready(Verdict::Is(Principal::default())))
     }
 }

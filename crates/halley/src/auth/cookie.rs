@@ -1,4 +1,4 @@
-//! The `BAYEUX_BROWSER` cookie: which browser a session belongs to.
+//! The browser cookie, `BAYEUX_BROWSER` unless it is called otherwise: which browser a session belongs to.
 //!
 //! Only values that this server issued count (CometD takes what it is given, so a value can be planted). A value is a random
 //! part and its HMAC under a key that lives with the session store, so any process with the same store knows it.
@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
+use hyper::header::HeaderValue;
 use sha2::Sha256;
 
-/// The name of the cookie.
-pub const BROWSER_COOKIE: &str = "BAYEUX_BROWSER";
+use crate::config::{BrowserCookie, SameSite};
 
 /// One browser: the value of its cookie.
 pub type Browser = Arc<str>;
@@ -18,12 +18,19 @@ pub type Browser = Arc<str>;
 /// Issues and recognises browsers.
 pub struct Browsers {
     key: Bytes,
+    name: String,
+    /// What follows the value in `Set-Cookie`.
+    attributes: String,
 }
 
 impl Browsers {
     /// `key` is the secret of the session store.
-    pub fn new(key: Bytes) -> Self {
-        Self { key }
+    pub fn new(key: Bytes, cookie: &BrowserCookie) -> Self {
+        Self {
+            key,
+            name: cookie.name.clone(),
+            attributes: attributes(cookie),
+        }
     }
 
     /// A browser that was never seen before.
@@ -33,12 +40,19 @@ impl Browsers {
         format!("{random}.{signature}").into()
     }
 
+    /// The `Set-Cookie` that tells a browser who it is.
+    pub fn set_cookie(&self, browser: &Browser) -> HeaderValue {
+        let Self { name, attributes, .. } = self;
+        HeaderValue::from_str(&format!("{name}={browser}{attributes}"))
+            .expect("the configuration was checked, and the value is ours")
+    }
+
     /// The browser that the `Cookie` headers name, if this server issued it.
     pub fn recognise<'a>(&self, headers: impl Iterator<Item = &'a str>) -> Option<Browser> {
         headers
             .flat_map(|header| header.split(';'))
             .filter_map(|pair| pair.trim().split_once('='))
-            .filter(|(name, _)| *name == BROWSER_COOKIE)
+            .filter(|(name, _)| *name == self.name)
             .map(|(_, value)| value.trim_matches('"'))
             .find(|value| self.is_ours(value))
             .map(Into::into)
@@ -60,6 +74,38 @@ impl Browsers {
             .map(|byte| format!("{byte:02x}"))
             .collect()
     }
+}
+
+/// In the order in which CometD writes them.
+fn attributes(cookie: &BrowserCookie) -> String {
+    let mut text = String::new();
+    let mut add = |attribute: &str| {
+        text.push_str("; ");
+        text.push_str(attribute);
+    };
+    if !cookie.domain.is_empty() {
+        add(&format!("Domain={}", cookie.domain));
+    }
+    add(&format!("Path={}", cookie.path));
+    if !cookie.max_age.0.is_zero() {
+        add(&format!("Max-Age={}", cookie.max_age.0.as_secs()));
+    }
+    if cookie.http_only {
+        add("HttpOnly");
+    }
+    if cookie.secure {
+        add("Secure");
+    }
+    match cookie.same_site {
+        SameSite::Unset => {}
+        SameSite::None => add("SameSite=None"),
+        SameSite::Lax => add("SameSite=Lax"),
+        SameSite::Strict => add("SameSite=Strict"),
+    }
+    if cookie.partitioned {
+        add("Partitioned");
+    }
+    text
 }
 
 fn constant_time_eq(left: &[u8], right: &[u8]) -> bool {
@@ -86,10 +132,13 @@ pub(crate) fn random_id(length: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::config::Span;
 
     fn browsers() -> Browsers {
-        Browsers::new(Bytes::from_static(b"key"))
+        Browsers::new(Bytes::from_static(b"key"), &BrowserCookie::default())
     }
 
     #[test]
@@ -109,12 +158,49 @@ mod tests {
     #[test]
     fn a_planted_value_is_nobody() {
         let browser = browsers().issue();
-        let other = Browsers::new(Bytes::from_static(b"another key"));
+        let other = Browsers::new(Bytes::from_static(b"another key"), &BrowserCookie::default());
         assert_eq!(
             other.recognise([format!("BAYEUX_BROWSER={browser}").as_str()].into_iter()),
             None
         );
         assert_eq!(other.recognise(["BAYEUX_BROWSER=abc"].into_iter()), None);
+    }
+
+    #[test]
+    fn a_cookie_is_set_as_cometd_sets_it() {
+        let value = browsers().set_cookie(&"1a2b.ff".into());
+        assert_eq!(value, "BAYEUX_BROWSER=1a2b.ff; Path=/; HttpOnly");
+    }
+
+    #[test]
+    fn every_attribute_has_its_place() {
+        let cookie = BrowserCookie {
+            name: "B".to_owned(),
+            domain: "example.com".to_owned(),
+            path: "/cometd".to_owned(),
+            max_age: Span(Duration::from_secs(3600)),
+            secure: true,
+            http_only: true,
+            same_site: SameSite::None,
+            partitioned: true,
+        };
+        assert_eq!(
+            Browsers::new(Bytes::new(), &cookie).set_cookie(&"v".into()),
+            "B=v; Domain=example.com; Path=/cometd; Max-Age=3600; HttpOnly; Secure; SameSite=None; Partitioned"
+        );
+    }
+
+    #[test]
+    fn a_cookie_of_another_name_is_another_cookie() {
+        let cookie = BrowserCookie {
+            name: "B".to_owned(),
+            ..BrowserCookie::default()
+        };
+        let named = Browsers::new(Bytes::from_static(b"key"), &cookie);
+        let browser = named.issue();
+        let recognised = |header: String| named.recognise([header.as_str()].into_iter());
+        assert_eq!(recognised(format!("B={browser}")), Some(browser.clone()));
+        assert_eq!(recognised(format!("BAYEUX_BROWSER={browser}")), None);
     }
 
     #[test]

@@ -13,11 +13,11 @@ use crate::event::UserId;
 
 /// Tokens are kept, looked up and compared as digests, so that the time of a look-up says nothing about a token.
 struct Fixed {
-    user_by_digest: HashMap<[u8; 32], UserId>,
+    principal_by_digest: HashMap<[u8; 32], Principal>,
 }
 
 pub(super) fn make(config: &config::Auth) -> Result<Arc<dyn Authenticator>, AuthError> {
-    let mut user_by_digest = HashMap::new();
+    let mut principal_by_digest = HashMap::new();
     if config.users.is_empty() {
         return Err(AuthError::Users(
             "there are none, so nobody could ever connect".to_owned(),
@@ -32,14 +32,21 @@ pub(super) fn make(config: &config::Auth) -> Result<Arc<dyn Authenticator>, Auth
         }
         let user = UserId::parse(&entry.user)
             .map_err(|reason| AuthError::Users(format!("{:?} cannot be: {reason}", entry.user)))?;
-        if user_by_digest.insert(digest(&entry.token), user).is_some() {
+        let principal = Principal {
+            user: Some(user),
+            roles: entry.roles.iter().map(|role| role.as_str().into()).collect(),
+        };
+        if principal_by_digest
+            .insert(digest(&entry.token), principal)
+            .is_some()
+        {
             return Err(AuthError::Users(format!(
                 "{} has the token of another user",
                 entry.user
             )));
         }
     }
-    Ok(Arc::new(Fixed { user_by_digest }))
+    Ok(Arc::new(Fixed { principal_by_digest }))
 }
 
 impl Fixed {
@@ -49,14 +56,15 @@ impl Fixed {
             (None, Some((name, password))) => (password, Some(name)),
             (None, None) => return Verdict::Unknown,
         };
-        let Some(user) = self.user_by_digest.get(&digest(token)) else {
+        let Some(principal) = self.principal_by_digest.get(&digest(token)) else {
             return Verdict::Refused;
         };
-        let is_named = name.is_none_or(|name| name.as_bytes().ct_eq(user.0.as_bytes()).into());
+        let is_named = name.is_none_or(|name| {
+            let user = principal.user.as_ref().map_or("", |user| &*user.0);
+            name.as_bytes().ct_eq(user.as_bytes()).into()
+        });
         if is_named {
-            Verdict::Is(Principal {
-                user: Some(user.clone()),
-            })
+            Verdict::Is(principal.clone())
         } else {
             Verdict::Refused
         }
@@ -85,6 +93,7 @@ mod tests {
             .map(|(user, token)| config::User {
                 user: user.into(),
                 token: token.into(),
+                roles: Vec::new(),
             })
             .to_vec();
         let fixed = make(&config::Auth {
@@ -101,6 +110,7 @@ mod tests {
     fn is(user: &str) -> Verdict {
         Verdict::Is(Principal {
             user: Some(UserId(user.into())),
+            roles: Arc::default(),
         })
     }
 
@@ -126,6 +136,7 @@ mod tests {
         let users = vec![config::User {
             user: "15000\n".into(),
             token: "secret".into(),
+            roles: Vec::new(),
         }];
         let kind = "static".into();
         assert!(make(&config::Auth { kind, users }).is_err());
@@ -137,6 +148,7 @@ mod tests {
             .map(|user| config::User {
                 user: user.into(),
                 token: "same".into(),
+                roles: Vec::new(),
             })
             .to_vec();
         assert!(

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bayeux::Rights;
 use futures::future::BoxFuture;
 use thiserror::Error;
 
@@ -15,7 +16,7 @@ use crate::config;
 use crate::event::UserId;
 
 pub(crate) use cookie::random_id;
-pub use cookie::{BROWSER_COOKIE, Browser, Browsers};
+pub use cookie::{Browser, Browsers};
 
 /// One kind of authenticator: its name in `auth.kind`, and how to make it.
 pub struct Kind {
@@ -47,10 +48,22 @@ pub struct Credentials {
 }
 
 /// Who someone turned out to be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Principal {
     /// The subject; without one, only events for everyone arrive.
     pub user: Option<UserId>,
+    /// What it may do beyond what everyone may: the names that rules of channels know.
+    pub roles: Arc<[Box<str>]>,
+}
+
+impl Principal {
+    /// What the protocol needs to know of it.
+    pub fn rights(&self) -> Rights {
+        Rights {
+            named: self.user.is_some(),
+            roles: Arc::clone(&self.roles),
+        }
+    }
 }
 
 /// What an authenticator makes of credentials.

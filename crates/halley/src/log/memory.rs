@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use bayeux::{ClientId, Delivery, Offset};
+use bayeux::{ClientId, Draft, Offset};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{self, BoxFuture};
@@ -22,7 +22,7 @@ use super::{
     Appended, Bounds, Epoch, EventLog, Followed, Interest, Limit, LogError, Opened, Page, Position,
     SessionRecord, SessionStore, Settings, random_epoch, random_secret,
 };
-use crate::event::{Audience, Event};
+use crate::event::{Audience, Event, wall_clock};
 
 /// Opens an empty log. There is no place to name: `memory:` is all.
 pub(super) fn open(place: &str, settings: &Settings) -> Result<Opened, LogError> {
@@ -213,7 +213,8 @@ impl Writer {
             }
             self.ids.remember(id, offset, now);
         }
-        let delivery = Arc::new(Delivery::encode(offset, event.channel, &event.data));
+        let draft = Draft::new(event.channel, &event.data, &event.traits, wall_clock());
+        let delivery = Arc::new(draft.at(offset));
         added.push(Appended {
             audience: event.audience,
             delivery,

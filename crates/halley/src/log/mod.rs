@@ -196,6 +196,9 @@ pub struct SessionRecord {
     /// Its subject, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<Arc<str>>,
+    /// The roles that its subject had when it shook hands.
+    #[serde(default, skip_serializing_if = "<[Box<str>]>::is_empty")]
+    pub roles: Arc<[Box<str>]>,
     /// The browser cookie that it is bound to, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub browser: Option<Arc<str>>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use bayeux::{Carrier, ClientId, Delivery, Handover, Session};
+use bayeux::{Carrier, ClientId, Delivery, Handover, Rights, Session};
 use parking_lot::Mutex;
 
 use crate::auth::Browser;
@@ -16,9 +16,26 @@ use crate::log::Epoch;
 #[derive(Debug)]
 pub struct Handle {
     pub(super) client_id: ClientId,
-    pub(super) user: Option<UserId>,
-    pub(super) browser: Option<Browser>,
+    pub(super) owner: Owner,
     pub(super) state: Mutex<State>,
+}
+
+/// Whose a session is.
+#[derive(Debug, Default)]
+pub(super) struct Owner {
+    pub(super) user: Option<UserId>,
+    /// The roles of the user when the session shook hands.
+    pub(super) roles: Arc<[Box<str>]>,
+    pub(super) browser: Option<Browser>,
+}
+
+impl Owner {
+    pub(super) fn rights(&self) -> Rights {
+        Rights {
+            named: self.user.is_some(),
+            roles: Arc::clone(&self.roles),
+        }
+    }
 }
 
 #[derive(Debug)]

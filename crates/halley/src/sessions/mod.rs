@@ -16,8 +16,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use bayeux::{
-    Answer, Carrier, CarrierKind, ChannelPattern, ClientId, LogEnds, Message, Offset, Output, PageRead,
-    Reply, Routes, Session, Target,
+    Answer, Carrier, CarrierKind, ChannelPattern, ClientId, Delivery, LogEnds, Message, Offset, Output,
+    PageRead, Routes, Session, Target,
 };
 use dashmap::DashMap;
 use futures::future::BoxFuture;
@@ -25,12 +25,11 @@ use parking_lot::Mutex;
 use routing::Routing;
 
 use crate::auth::{Browser, Principal};
-use crate::event::UserId;
 use crate::log::{EventLog, Interest, Limit, LogError, SessionRecord, SessionStore};
 use crate::metrics::Metrics;
 
 pub use handle::{Handle, Subscriber};
-use handle::{Stage, State};
+use handle::{Owner, Stage, State};
 use timers::Timers;
 
 /// The sessions of this node.
@@ -57,6 +56,17 @@ pub struct Options {
     pub resume_window: Duration,
     /// A session is found by its clientId alone.
     pub trust_client_session: bool,
+    /// What is done about too much at once.
+    pub overload: Overload,
+}
+
+/// What is done about too much at once.
+#[derive(Debug, Clone, Default)]
+pub struct Overload {
+    /// The interval that connects are answered with; zero switches it off.
+    pub interval: Duration,
+    /// So many events wait for dispatch.
+    pub lag: u64,
 }
 
 /// Who sends a message, as far as the request or socket itself tells.
@@ -68,6 +78,10 @@ pub struct Requester {
     pub refused: bool,
     /// The browser cookie.
     pub browser: Option<Browser>,
+    /// Neither cookies nor headers say anything here, so a session that is opened belongs to no browser.
+    pub browserless: bool,
+    /// The session that was last opened on the same request or socket.
+    pub opened: Option<ClientId>,
 }
 
 /// What a message led to: the protocol's answer, and the writes that must be durable before it may be sent.
@@ -135,33 +149,43 @@ impl Sessions {
         &self,
         principal: &Principal,
         browser: Option<Browser>,
+        carrier: Carrier,
         message: &Message<'_>,
-    ) -> (Arc<Handle>, Reply) {
+    ) -> (Arc<Handle>, Handled) {
         let client_id = ClientId::new(&crate::auth::random_id(26));
         let now = Instant::now();
         let (session, reply) = Session::open(
             client_id.clone(),
             Arc::clone(&self.settings),
+            principal.rights(),
             self.log_ends(),
             now,
             message,
         );
-        let handle = Arc::new(Handle::new(
-            client_id.clone(),
-            principal.user.clone(),
+        let owner = Owner {
+            user: principal.user.clone(),
+            roles: Arc::clone(&principal.roles),
             browser,
-            session,
-            false,
-            now,
-        ));
+        };
+        let handle = Arc::new(Handle::new(client_id.clone(), owner, session, false, now));
         self.by_id.insert(client_id, Arc::clone(&handle));
-        if let Some(user) = &handle.user {
+        if let Some(user) = &handle.owner.user {
             self.routing.join(&user.0, Subscriber(Arc::clone(&handle)));
         }
         let mut state = handle.state.lock();
+        let mut routes = Registration {
+            sessions: self,
+            handle: &handle,
+        };
+        let answer = state.session.greet(now, carrier, message, reply, &mut routes);
+        let listens = !state.session.subscriptions().is_empty();
+        let written = listens.then(|| self.put(&handle, &mut state));
+        if state.session.is_over() {
+            self.remove(&handle, &mut state);
+        }
         self.reschedule(&handle, &mut state);
         drop(state);
-        (handle, reply)
+        (handle, Handled { answer, written })
     }
 
     /// The session with this clientId, from memory or woken from its record, if it is the requester's. `spoke_before` says
@@ -176,7 +200,7 @@ impl Sessions {
             let Some(handle) = self.in_memory(client_id) else {
                 return self.wake(client_id, who, spoke_before).await;
             };
-            if !spoke_before && !self.belongs(&handle.user, &handle.browser, who) {
+            if !spoke_before && !self.belongs(&handle.owner, who) {
                 return Ok(None);
             }
             if self.is_here(&handle) {
@@ -211,21 +235,30 @@ impl Sessions {
         self.by_id.get(client_id).map(|handle| Arc::clone(&handle))
     }
 
-    /// Credentials decide when they are shown; else the browser does. Wrong credentials are never made good by a cookie.
-    fn belongs(&self, user: &Option<UserId>, browser: &Option<Browser>, who: &Requester) -> bool {
+    /// Whether the requester may speak for a session of this owner; no other place says so.
+    ///
+    /// * Wrong credentials open nothing, whatever cookie comes with them.
+    /// * Good ones open the sessions of their user.
+    /// * Without credentials the browser decides: the cookie of a session opens it, and no other cookie or none does.
+    /// * A session that was opened where cookies do not count (callback-polling) has no browser. Its clientId, 134 random bits,
+    ///   is all that its client has to show, and opens it for whoever knows it. No other session is opened by that alone,
+    ///   unless `trust_client_session` says so.
+    fn belongs(&self, owner: &Owner, who: &Requester) -> bool {
         if who.refused {
             return false;
         }
-        let same_browser = browser.is_some() && *browser == who.browser;
+        let same_browser = owner.browser.is_some() && owner.browser == who.browser;
         match (
-            user,
+            &owner.user,
             who.principal
                 .as_ref()
                 .and_then(|principal| principal.user.as_ref()),
         ) {
             (Some(owner), Some(asking)) => owner == asking,
             (None, Some(_)) => false,
-            (Some(_) | None, None) => same_browser || self.options.trust_client_session,
+            (Some(_) | None, None) => {
+                owner.browser.is_none() || same_browser || self.options.trust_client_session
+            }
         }
     }
 
@@ -259,8 +292,9 @@ impl Sessions {
             Target::Connect => !state.stored,
             Target::Handshake | Target::Disconnect | Target::Service | Target::Publish(_) => false,
         };
-        let mut written = is_change.then(|| self.put(handle, &mut state));
-        if message.target == Target::Connect {
+        let went_back = state.session.take_record_change();
+        let mut written = (is_change || went_back).then(|| self.put(handle, &mut state));
+        if message.target == Target::Connect && !went_back {
             // Worth keeping, not worth waiting for: a lost record of a session without subscriptions loses nothing.
             written = None;
         }
@@ -298,9 +332,9 @@ impl Sessions {
             outputs.push(Output::Superseded);
             return outputs;
         }
-        state
-            .session
-            .handle_progress(Offset(self.dispatched.load(Ordering::Acquire)));
+        let dispatched = self.dispatched.load(Ordering::Acquire);
+        state.session.handle_progress(Offset(dispatched));
+        self.tell_of_overload(&mut state, dispatched);
         let now = Instant::now();
         let mut taken = 0;
         while (taken < room || state.session.is_answering())
@@ -320,6 +354,16 @@ impl Sessions {
         outputs
     }
 
+    fn tell_of_overload(&self, state: &mut State, dispatched: u64) {
+        let Overload { interval, lag } = self.options.overload;
+        if interval.is_zero() {
+            return;
+        }
+        let is_overloaded = self.log.bounds().last.0.saturating_sub(dispatched) >= lag;
+        let interval = if is_overloaded { interval } else { Duration::ZERO };
+        state.session.handle_busy(interval);
+    }
+
     /// Reads the log for a session, as [`Output::ReadLog`] asks.
     pub async fn read_log(
         &self,
@@ -337,7 +381,7 @@ impl Sessions {
                 .collect()
         };
         let interest = Interest {
-            user: handle.user.clone(),
+            user: handle.owner.user.clone(),
             patterns,
         };
         // Half of what a session may keep, so that what was sent and not proven can stay beside it.
@@ -351,9 +395,11 @@ impl Sessions {
         if page.gap.is_some() {
             self.metrics.gaps.inc();
         }
+        let mut events = page.events;
+        events.retain(|event| self.keeps(event));
         let page = PageRead {
             after,
-            events: page.events,
+            events,
             through: page.through,
             gap: page.gap,
         };
@@ -366,10 +412,23 @@ impl Sessions {
         Ok(())
     }
 
+    /// Whether a channel's events are kept for as long as this one is old. What has gone by a rule is no loss.
+    fn keeps(&self, event: &Delivery) -> bool {
+        let Some(retention) = self.settings.rules.retention(event.channel()) else {
+            return true;
+        };
+        let stored = SystemTime::UNIX_EPOCH + Duration::from_millis(event.marks().stored);
+        stored.elapsed().is_ok_and(|age| age <= retention) || stored > SystemTime::now()
+    }
+
     /// A pong came back.
     pub fn handle_pong(&self, handle: &Arc<Handle>, carrier: Carrier, offset: Offset) {
         let mut state = handle.state.lock();
         state.session.handle_pong(Instant::now(), carrier, offset);
+        if state.session.take_record_change() {
+            // Not waited for: until it is written, a crash only makes the session go back once more.
+            drop(self.put(handle, &mut state));
+        }
         self.reschedule(handle, &mut state);
     }
 
@@ -403,6 +462,12 @@ impl Sessions {
         }
     }
 
+    /// Whether it would matter that this response did not arrive.
+    pub fn may_be_lost(&self, handle: &Arc<Handle>, carrier: Carrier) -> bool {
+        let state = handle.state.lock();
+        state.stage == Stage::Here && state.answered == Some(carrier)
+    }
+
     fn log_ends(&self) -> LogEnds {
         let bounds = self.log.bounds();
         LogEnds {
@@ -430,8 +495,9 @@ impl Sessions {
     fn record(&self, handle: &Handle, state: &State) -> SessionRecord {
         SessionRecord {
             client_id: handle.client_id.clone(),
-            user: handle.user.as_ref().map(|user| Arc::clone(&user.0)),
-            browser: handle.browser.clone(),
+            user: handle.owner.user.as_ref().map(|user| Arc::clone(&user.0)),
+            roles: Arc::clone(&handle.owner.roles),
+            browser: handle.owner.browser.clone(),
             epoch: state
                 .taken_from
                 .as_ref()
@@ -451,7 +517,7 @@ impl Sessions {
         self.by_id
             .remove_if(&handle.client_id, |_, known| Arc::ptr_eq(known, handle));
         let subscriber = Subscriber(Arc::clone(handle));
-        if let Some(user) = &handle.user {
+        if let Some(user) = &handle.owner.user {
             self.routing.leave(&user.0, &subscriber);
         }
         for subscription in state.session.subscriptions() {
@@ -470,14 +536,7 @@ impl Sessions {
 }
 
 impl Handle {
-    fn new(
-        client_id: ClientId,
-        user: Option<UserId>,
-        browser: Option<Browser>,
-        session: Session,
-        stored: bool,
-        now: Instant,
-    ) -> Self {
+    fn new(client_id: ClientId, owner: Owner, session: Session, stored: bool, now: Instant) -> Self {
         let state = State {
             session,
             stage: Stage::Here,
@@ -490,8 +549,7 @@ impl Handle {
         };
         Self {
             client_id,
-            user,
-            browser,
+            owner,
             state: Mutex::new(state),
         }
     }
@@ -500,7 +558,7 @@ impl Handle {
 fn is_success(answer: &Answer) -> bool {
     match answer {
         Answer::Reply(reply) => reply.is_successful(),
-        Answer::Held | Answer::Publish(..) => true,
+        Answer::Held | Answer::Publish(_) => true,
     }
 }
 
@@ -511,18 +569,22 @@ struct Registration<'a> {
 }
 
 impl Routes for Registration<'_> {
-    fn add(&mut self, pattern: &ChannelPattern) -> Offset {
+    fn add(&mut self, pattern: &ChannelPattern) -> LogEnds {
         self.sessions
             .routing
             .subscribe(pattern, Subscriber(Arc::clone(self.handle)));
         // Only now: what becomes durable between reading the end and being routed would be lost.
-        self.sessions.log.bounds().last
+        self.sessions.log_ends()
     }
 
     fn remove(&mut self, pattern: &ChannelPattern) {
         self.sessions
             .routing
             .unsubscribe(pattern, &Subscriber(Arc::clone(self.handle)));
+    }
+
+    fn ends(&self) -> LogEnds {
+        self.sessions.log_ends()
     }
 }
 

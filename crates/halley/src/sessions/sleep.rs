@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bayeux::{ClientId, LogEnds, Offset, Session};
 use tracing::{debug, warn};
 
-use super::handle::{Handle, Stage, State};
+use super::handle::{Handle, Owner, Stage, State};
 use super::timers::TICK;
 use super::{Requester, Sessions, Subscriber};
 use crate::http::Shutdown;
@@ -133,11 +133,15 @@ impl Sessions {
             let Some(record) = self.store.get(&client_id).await? else {
                 return Ok(None);
             };
-            let user = record.user.clone().map(crate::event::UserId);
-            if !spoke_before && !self.belongs(&user, &record.browser, who) {
+            let owner = Owner {
+                user: record.user.clone().map(crate::event::UserId),
+                roles: Arc::clone(&record.roles),
+                browser: record.browser.clone(),
+            };
+            if !spoke_before && !self.belongs(&owner, who) {
                 return Ok(None);
             }
-            if let Some(handle) = self.resume(record, user, departures) {
+            if let Some(handle) = self.resume(record, owner, departures) {
                 return Ok(Some(handle));
             }
         }
@@ -145,18 +149,14 @@ impl Sessions {
 
     /// `None` when the record may not hold any more: since `departures` were counted the session may have been woken, and
     /// have left again, perhaps for good.
-    pub(super) fn resume(
-        &self,
-        record: SessionRecord,
-        user: Option<crate::event::UserId>,
-        departures: u64,
-    ) -> Option<Arc<Handle>> {
+    pub(super) fn resume(&self, record: SessionRecord, owner: Owner, departures: u64) -> Option<Arc<Handle>> {
         let now = Instant::now();
         let same_log = record.epoch == *self.log.epoch();
         let ends = self.log_ends();
         let session = Session::resume(
             record.client_id.clone(),
             Arc::clone(&self.settings),
+            owner.rights(),
             record.state,
             ends,
             same_log,
@@ -166,14 +166,7 @@ impl Sessions {
         if taken_from.is_some() {
             self.metrics.gaps.inc();
         }
-        let handle = Arc::new(Handle::new(
-            record.client_id.clone(),
-            user,
-            record.browser,
-            session,
-            true,
-            now,
-        ));
+        let handle = Arc::new(Handle::new(record.client_id.clone(), owner, session, true, now));
         // Held until the session knows what it may have missed: an event that is routed meanwhile waits for it.
         let mut state = handle.state.lock();
         match self.by_id.entry(record.client_id) {
@@ -186,7 +179,7 @@ impl Sessions {
             }
         }
         let subscriber = Subscriber(Arc::clone(&handle));
-        if let Some(user) = &handle.user {
+        if let Some(user) = &handle.owner.user {
             self.routing.join(&user.0, subscriber.clone());
         }
         for subscription in state.session.subscriptions() {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bayeux::codec;
 
 use super::*;
+use crate::event::{Audience, Event};
 use crate::log::{self, Epoch};
 
 struct Broker {
@@ -15,6 +16,10 @@ struct Broker {
 
 impl Broker {
     fn new() -> Self {
+        Self::with(bayeux::Settings::default())
+    }
+
+    fn with(protocol: bayeux::Settings) -> Self {
         let settings = log::Settings {
             retention: Duration::from_secs(60),
             retention_bytes: u64::MAX,
@@ -25,11 +30,15 @@ impl Broker {
         let options = Options {
             resume_window: Duration::from_secs(3600),
             trust_client_session: true,
+            overload: Overload {
+                interval: Duration::from_millis(200),
+                lag: 3,
+            },
         };
         let sessions = Arc::new(Sessions::new(
             Arc::clone(&opened.log),
             Arc::clone(&opened.sessions),
-            Arc::new(bayeux::Settings::default()),
+            Arc::new(protocol),
             options,
             Arc::default(),
         ));
@@ -46,7 +55,10 @@ impl Broker {
             &self.sessions.settings.limits,
         );
         let message = body.unwrap().remove(0).unwrap();
-        self.sessions.open(&Principal { user: None }, None, &message).0
+        let carrier = self.sessions.carrier(CarrierKind::Exchange);
+        self.sessions
+            .open(&Principal::default(), None, carrier, &message)
+            .0
     }
 
     fn exchange(&self, handle: &Arc<Handle>, message: &str) -> (Carrier, Vec<Output>) {
@@ -57,6 +69,17 @@ impl Broker {
             .handle_message(handle, carrier, true, &message)
             .expect("in memory");
         (carrier, self.sessions.outputs(handle, carrier, usize::MAX).now())
+    }
+
+    async fn publish(&self, channel: &str) {
+        let event = Event {
+            audience: Audience::Everyone,
+            channel: bayeux::ChannelName::parse(channel).unwrap(),
+            data: serde_json::value::RawValue::NULL.to_owned(),
+            id: None,
+            traits: bayeux::Traits::default(),
+        };
+        self.log.append(vec![event]).await.unwrap();
     }
 
     async fn record(&self, handle: &Handle) -> SessionRecord {
@@ -170,6 +193,66 @@ async fn a_record_that_was_read_before_its_session_ended_wakes_nobody() {
         .load(Ordering::Acquire);
     let record = broker.record(&handle).await;
     broker.exchange(&handle, r#"{"channel":"/meta/disconnect"}"#);
-    assert!(broker.sessions.resume(record, None, departures).is_none());
+    assert!(
+        broker
+            .sessions
+            .resume(record, Owner::default(), departures)
+            .is_none()
+    );
     assert_eq!(broker.sessions.count(), 0);
+}
+
+#[tokio::test]
+async fn events_that_a_rule_no_longer_keeps_are_given_to_nobody_and_are_no_gap() {
+    let rule = bayeux::Rule {
+        retention: Some(Duration::ZERO),
+        ..bayeux::Rule::of(ChannelPattern::parse("/brief").unwrap())
+    };
+    let broker = Broker::with(bayeux::Settings {
+        rules: Arc::new(bayeux::Rules::new(vec![rule])),
+        ..bayeux::Settings::default()
+    });
+    let handle = broker.open();
+    broker.exchange(
+        &handle,
+        r#"{"channel":"/meta/subscribe","subscription":["/brief","/long"]}"#,
+    );
+    for channel in ["/brief", "/long"] {
+        broker.publish(channel).await;
+    }
+    // A millisecond is what separates "now" from "older than nothing".
+    std::thread::sleep(Duration::from_millis(2));
+    handle.state.lock().session.handle_missed(Offset(2));
+    let (carrier, outputs) = broker.exchange(&handle, CONNECT);
+    assert!(matches!(outputs[..], [Output::ReadLog(Offset(0))]), "{outputs:?}");
+    broker
+        .sessions
+        .read_log(&handle, carrier, Offset(0))
+        .await
+        .unwrap();
+    let outputs = broker.sessions.outputs(&handle, carrier, usize::MAX).now();
+    let channels: Vec<_> = outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::Event(event) => Some(event.channel().as_str()),
+            Output::Reply(_) | Output::Ping(_) | Output::ReadLog(_) | Output::Superseded => None,
+        })
+        .collect();
+    assert_eq!(channels, ["/long"]);
+    assert!(!told_of_gap(&outputs));
+}
+
+#[tokio::test]
+async fn connects_are_told_to_come_later_while_dispatch_lags_behind() {
+    let broker = Broker::new();
+    let handle = broker.open();
+    let says_later = |outputs: Vec<Output>| format!("{outputs:?}").contains("interval: Some(200)");
+    assert!(!says_later(broker.exchange(&handle, CONNECT).1));
+    for _ in 0..3 {
+        broker.publish("/a").await;
+    }
+    let at_once = r#"{"channel":"/meta/connect","advice":{"timeout":0}}"#;
+    assert!(says_later(broker.exchange(&handle, at_once).1));
+    broker.sessions.dispatched(Offset(3));
+    assert!(!says_later(broker.exchange(&handle, at_once).1));
 }

@@ -3,17 +3,20 @@
 use std::sync::Arc;
 
 use bayeux::codec::{self, BodyError, Decoded};
-use bayeux::{Answer, Carrier, ChannelName, Failure, Message, Reply, Target, deny_handshake};
+use bayeux::{
+    Answer, Carrier, CarrierKind, ChannelName, Failure, Message, Publish, Reply, Target, Traits,
+    deny_handshake,
+};
 use futures::future::BoxFuture;
 use serde_json::value::RawValue;
 use tracing::debug;
 
 use super::{Attached, Public};
 use crate::auth::Credentials;
-use crate::event::{Audience, Event};
+use crate::event::{Audience, Event, wall_clock};
 use crate::log::LogError;
 use crate::metrics::Outcome;
-use crate::sessions::{Handle, Requester};
+use crate::sessions::{Handle, Handled, Requester};
 
 /// What one body led to.
 pub(super) struct Exchanged {
@@ -32,6 +35,8 @@ pub(super) struct Exchanged {
 pub(super) enum Place {
     /// The reply is here.
     Reply(Box<Reply>),
+    /// The handshake that made this session is answered by the session, with events that follow the reply.
+    Greeting(Arc<Handle>),
     /// The connect of this session is answered by the session.
     Connect(Arc<Handle>),
 }
@@ -51,15 +56,16 @@ struct Exchange<'a> {
     writes: Vec<BoxFuture<'static, Result<(), LogError>>>,
 }
 
-/// Handles one body. Errors of the body are the client's; a [`LogError`] inside `Ok` is ours.
+/// Handles what came at once, mostly in one body. Errors of a body are the client's; a [`LogError`] inside `Ok` is ours.
 pub(super) async fn exchange(
     public: &Arc<Public>,
     who: &mut Requester,
     carrier: Carrier,
     bound: Option<&Arc<Handle>>,
-    body: &[u8],
+    bodies: &[impl AsRef<[u8]>],
 ) -> Result<Result<Exchanged, LogError>, BodyError> {
-    let messages = codec::decode(body, &public.sessions.settings().limits)?;
+    let limits = &public.sessions.settings().limits;
+    let messages = codec::decode_all(bodies.iter().map(AsRef::as_ref), limits)?;
     let exchanged = Exchanged {
         replies: Vec::with_capacity(messages.len()),
         session: None,
@@ -82,7 +88,11 @@ pub(super) async fn exchange(
 impl Exchange<'_> {
     async fn run(mut self, messages: Vec<Decoded<'_>>) -> Result<Exchanged, LogError> {
         let alone = messages.len() == 1;
-        for (place, message) in messages.into_iter().enumerate() {
+        let wall = wall_clock();
+        for (place, mut message) in messages.into_iter().enumerate() {
+            if let Ok(message) = &mut message {
+                message.wall = wall;
+            }
             match message {
                 Err(reply) => self.reply(reply),
                 Ok(message) if message.target == Target::Handshake && place == 0 => {
@@ -107,18 +117,19 @@ impl Exchange<'_> {
                 return self.reply(Box::new(deny_handshake(message)));
             }
         };
-        if self.who.browser.is_none() {
+        if self.who.browser.is_none() && !self.who.browserless {
             self.who.browser = Some(self.public.browsers.issue());
         }
-        let (handle, reply) = self
-            .public
-            .sessions
-            .open(&principal, self.who.browser.clone(), message);
+        let (handle, handled) =
+            self.public
+                .sessions
+                .open(&principal, self.who.browser.clone(), self.carrier, message);
         self.count_handshake("ok");
         debug!(client = ?handle.client_id(), "handshake");
-        self.attach(handle);
+        self.who.opened = Some(handle.client_id().clone());
+        self.attach(Arc::clone(&handle));
         self.exchanged.shook_hands = true;
-        self.reply(Box::new(reply));
+        self.take(&handle, handled, message);
     }
 
     /// Anything but a handshake: it speaks for a session.
@@ -138,17 +149,29 @@ impl Exchange<'_> {
                 continue;
             };
             self.attach(Arc::clone(&handle));
-            self.writes.extend(handled.written);
-            match handled.answer {
-                Answer::Reply(reply) => self.reply(reply),
-                Answer::Held => self.exchanged.replies.push(Place::Connect(Arc::clone(&handle))),
-                Answer::Publish(channel, reply) => {
-                    self.places.push(self.exchanged.replies.len());
-                    self.events.push(published(channel, message));
-                    self.reply(reply);
-                }
-            }
+            self.take(&handle, handled, message);
             return Ok(());
+        }
+    }
+
+    fn take(&mut self, handle: &Arc<Handle>, handled: Handled, message: &Message<'_>) {
+        self.writes.extend(handled.written);
+        match handled.answer {
+            Answer::Reply(reply) => self.reply(reply),
+            Answer::Held if message.target == Target::Handshake => {
+                self.exchanged.replies.push(Place::Greeting(Arc::clone(handle)));
+            }
+            Answer::Held => self.exchanged.replies.push(Place::Connect(Arc::clone(handle))),
+            Answer::Publish(publish) => {
+                let Publish {
+                    channel,
+                    traits,
+                    reply,
+                } = *publish;
+                self.places.push(self.exchanged.replies.len());
+                self.events.push(published(channel, traits, message));
+                self.reply(Box::new(reply));
+            }
         }
     }
 
@@ -174,6 +197,9 @@ impl Exchange<'_> {
         let Some(client_id) = message.client_id.as_deref() else {
             return Ok(None);
         };
+        if self.must_shake_hands_here(client_id) {
+            return Ok(None);
+        }
         let current = self.exchanged.session.as_ref().or(self.bound);
         if let Some(handle) = current.filter(|handle| handle.client_id().as_str() == client_id)
             && self.public.sessions.is_here(handle)
@@ -192,6 +218,14 @@ impl Exchange<'_> {
         let spoke_before = current.is_some_and(|handle| handle.client_id().as_str() == client_id);
         self.learn_token(message).await;
         self.public.sessions.find(client_id, self.who, spoke_before).await
+    }
+
+    /// Where each socket needs a handshake of its own, a session of another carrier is unknown to it.
+    fn must_shake_hands_here(&self, client_id: &str) -> bool {
+        let opened = self.who.opened.as_ref();
+        self.carrier.kind == CarrierKind::Socket
+            && self.public.config.websocket.require_handshake_per_connection
+            && opened.is_none_or(|opened| opened.as_str() != client_id)
     }
 
     /// A client that can set no headers shows its token in the message: `"ext":{"token":"…"}`.
@@ -254,7 +288,7 @@ impl Exchange<'_> {
 }
 
 /// A publish without data is delivered with `null`: an event without data looks like a reply to some clients.
-fn published(channel: ChannelName, message: &Message<'_>) -> Event {
+fn published(channel: ChannelName, traits: Traits, message: &Message<'_>) -> Event {
     let data = message
         .data
         .map_or_else(|| RawValue::NULL.to_owned(), ToOwned::to_owned);
@@ -263,5 +297,6 @@ fn published(channel: ChannelName, message: &Message<'_>) -> Event {
         channel,
         data,
         id: None,
+        traits,
     }
 }

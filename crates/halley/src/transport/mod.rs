@@ -1,10 +1,12 @@
 //! The public listener: which transport a request is for.
 //!
 //! A transport is a file beside this one and a line in [`ALL`]. What they share (messages in, replies out) is in
-//! `exchange.rs`.
+//! `exchange.rs`; what those share that poll, in `polling.rs`.
 
+mod callback_polling;
 mod exchange;
 mod long_polling;
+mod polling;
 mod websocket;
 
 use std::net::SocketAddr;
@@ -14,28 +16,60 @@ use std::time::Duration;
 use bayeux::Carrier;
 use futures::future::BoxFuture;
 use hyper::body::Incoming;
-use hyper::{Request, StatusCode, header};
+use hyper::{Method, Request, StatusCode, Version, header};
 use parking_lot::Mutex;
+use thiserror::Error;
 
 use crate::auth::{Authenticator, Browsers, Credentials, Verdict};
 use crate::config::Config;
+use crate::cors::{Cors, Source};
 use crate::http::{self, Reply, Service, Shutdown};
 use crate::log::EventLog;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Outcome};
 use crate::sessions::{Handle, Requester, Sessions};
 
 /// One way for clients to come.
 pub struct Transport {
     /// Its name in `supportedConnectionTypes` and in metrics.
     pub connection_type: &'static str,
+    /// The method of its requests, for `Allow`; an upgrade is none.
+    pub method: Option<Method>,
     /// Whether this request is for it.
     pub accepts: fn(&Request<Incoming>) -> bool,
     /// Answers the request.
     pub answer: fn(Arc<Public>, Connection, Request<Incoming>) -> BoxFuture<'static, Reply>,
 }
 
-/// Every transport, in the order in which the handshake names them and requests meet them.
-pub const ALL: &[Transport] = &[websocket::TRANSPORT, long_polling::TRANSPORT];
+/// Every transport, in the order in which requests meet them.
+pub const ALL: &[Transport] = &[
+    websocket::TRANSPORT,
+    long_polling::TRANSPORT,
+    callback_polling::TRANSPORT,
+];
+
+/// Why transports cannot be spoken.
+#[derive(Debug, Error)]
+pub enum TransportError {
+    /// There is no such transport.
+    #[error("public.transports: {0:?} is unknown, a transport is one of {1}")]
+    Unknown(String, String),
+}
+
+/// The transports with these names, in this order.
+pub fn named(names: &[String]) -> Result<Vec<&'static Transport>, TransportError> {
+    let find = |name: &String| {
+        let known = ALL.iter().find(|transport| transport.connection_type == *name);
+        known.ok_or_else(|| TransportError::Unknown(name.clone(), connection_types(ALL).join(", ")))
+    };
+    names.iter().map(find).collect()
+}
+
+fn connection_types<'a>(transports: impl IntoIterator<Item = &'a Transport>) -> Vec<&'static str> {
+    transports
+        .into_iter()
+        .map(|transport| transport.connection_type)
+        .collect()
+}
 
 /// What the public listener knows.
 pub struct Public {
@@ -45,8 +79,12 @@ pub struct Public {
     pub log: Arc<dyn EventLog>,
     /// Says who is asking.
     pub authenticator: Arc<dyn Authenticator>,
+    /// The transports that are spoken here.
+    pub transports: Vec<&'static Transport>,
     /// Issues and recognises browser cookies.
     pub browsers: Browsers,
+    /// Whose pages may ask.
+    pub cors: Cors,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Paths and bounds.
@@ -55,14 +93,16 @@ pub struct Public {
     pub shutdown: Shutdown,
 }
 
-/// One connection of a client: remembers which session the last response was for, in case it did not arrive.
+/// One connection of a client: remembers whose connects were answered on it, in case that did not arrive.
 #[derive(Clone)]
 pub struct Connection {
     public: Arc<Public>,
-    last_reply: Arc<Mutex<Option<LastReply>>>,
+    last_replies: Arc<Mutex<Vec<LastReply>>>,
+    /// HTTP/2: a request says nothing of the response to another.
+    is_shared: bool,
 }
 
-/// Whose connect was answered last, and on which carrier.
+/// The last answer to a connect of one session, and on which carrier.
 struct LastReply {
     handle: Arc<Handle>,
     carrier: Carrier,
@@ -73,45 +113,74 @@ impl Connection {
     pub fn new(public: &Arc<Public>, _peer: SocketAddr) -> Self {
         Self {
             public: Arc::clone(public),
-            last_reply: Arc::default(),
+            last_replies: Arc::default(),
+            is_shared: false,
         }
     }
 
     /// The response that is about to leave carries a connect reply of this session.
-    fn replies_for(&self, handle: &Arc<Handle>, carrier: Carrier) {
-        *self.last_reply.lock() = Some(LastReply {
-            handle: Arc::clone(handle),
-            carrier,
-        });
+    fn replies_for(&self, last: LastReply, response: &mut Reply) {
+        let LastReply { handle, carrier } = &last;
+        if self.is_shared {
+            let (public, handle, carrier) = (Arc::clone(&self.public), Arc::clone(handle), *carrier);
+            let tell = move || public.sessions.handle_reply_lost(&handle, carrier);
+            response.extensions_mut().insert(http::IfLost(Arc::new(tell)));
+        }
+        let mut replies = self.last_replies.lock();
+        replies.retain(|old| !Arc::ptr_eq(&old.handle, handle));
+        if replies.len() == replies.capacity() {
+            replies.retain(|old| self.public.sessions.may_be_lost(&old.handle, old.carrier));
+            // Over HTTP/1.1 there is never more than one.
+            let more = replies.len().max(1);
+            replies.reserve_exact(more);
+        }
+        replies.push(last);
     }
 }
 
-impl Service for Connection {
-    async fn answer(self, request: Request<Incoming>) -> Reply {
-        // Another request on this connection: the response before it was written.
-        *self.last_reply.lock() = None;
+impl Connection {
+    /// Finds the transport for a request that may be asked.
+    async fn route(self, request: Request<Incoming>) -> Reply {
         let public = Arc::clone(&self.public);
         if !public.serves(request.uri().path()) {
             return http::text(StatusCode::NOT_FOUND, public.directions());
         }
-        match ALL.iter().find(|transport| (transport.accepts)(&request)) {
+        if request.method() == Method::OPTIONS {
+            return public.cors.preflight(&request);
+        }
+        match public.transport_of(&request) {
             Some(transport) => (transport.answer)(public, self, request).await,
-            None => {
-                let mut response = http::text(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "Bayeux is spoken by POST or WebSocket\n",
-                );
-                response
-                    .headers_mut()
-                    .insert(header::ALLOW, header::HeaderValue::from_static("POST"));
-                response
+            None => public.not_allowed(),
+        }
+    }
+}
+
+impl Service for Connection {
+    async fn answer(mut self, request: Request<Incoming>) -> Reply {
+        self.is_shared = request.version() == Version::HTTP_2;
+        if !self.is_shared {
+            // Another request on this connection: the response before it was written.
+            self.last_replies.lock().clear();
+        }
+        let public = Arc::clone(&self.public);
+        match public.cors.source(&request) {
+            Source::Own => self.route(request).await,
+            Source::Listed(origin) => {
+                let mut reply = self.route(request).await;
+                public.cors.share(origin, &mut reply);
+                reply
+            }
+            Source::Foreign => {
+                let result = "origin_refused";
+                public.metrics.refusals.get_or_create(&Outcome { result }).inc();
+                public.cors.refuse(&request)
             }
         }
     }
 
     fn ended(&self, clean: bool) {
-        let last = self.last_reply.lock().take();
-        if let (false, Some(last)) = (clean, last) {
+        let replies = std::mem::take(&mut *self.last_replies.lock());
+        for last in replies.iter().filter(|_| !clean) {
             self.public.sessions.handle_reply_lost(&last.handle, last.carrier);
         }
     }
@@ -125,6 +194,28 @@ impl Public {
             path.strip_prefix(base)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
+    }
+
+    fn transport_of(&self, request: &Request<Incoming>) -> Option<&'static Transport> {
+        ALL.iter()
+            .filter(|transport| self.speaks(transport))
+            .find(|transport| (transport.accepts)(request))
+    }
+
+    fn speaks(&self, transport: &Transport) -> bool {
+        (self.transports.iter()).any(|spoken| spoken.connection_type == transport.connection_type)
+    }
+
+    fn not_allowed(&self) -> Reply {
+        let transports = connection_types(self.transports.iter().copied()).join(" or ");
+        let text = format!("Bayeux is spoken here over {transports}\n");
+        let mut response = http::text(StatusCode::METHOD_NOT_ALLOWED, text);
+        let methods = self.transports.iter().filter_map(|spoken| spoken.method.as_ref());
+        let methods: Vec<&str> = methods.map(Method::as_str).collect();
+        if let Ok(methods) = methods.join(", ").parse() {
+            response.headers_mut().insert(header::ALLOW, methods);
+        }
+        response
     }
 
     fn directions(&self) -> String {
@@ -158,8 +249,26 @@ impl Public {
         who
     }
 
+    /// Who sends a request that a browser may have made for any page: what its headers say is not what the page knows.
+    async fn requester_without_headers(&self) -> Requester {
+        let mut who = Requester {
+            browserless: true,
+            ..Requester::default()
+        };
+        who.learn(self.authenticator.judge(&Credentials::default()).await);
+        who
+    }
+
     fn body_timeout(&self) -> Duration {
         self.config.limits.body_timeout.0
+    }
+
+    /// The largest WebSocket message.
+    fn message_limit(&self) -> usize {
+        match crate::config::bytes(self.config.websocket.max_message) {
+            0 => self.body_limit(),
+            limit => limit,
+        }
     }
 
     fn body_limit(&self) -> usize {

@@ -1,17 +1,28 @@
 //! `websocket`: frames with arrays of messages, both ways. Events are pushed, each in a frame of its own that all receivers
-//! share; everything that waits for a socket leaves in one write.
+//! share unless `websocket.messages_per_frame` says otherwise; everything that waits for a socket leaves in one write.
+//!
+//! A socket outlives its sessions: it may be opened before there is one, and is not closed when its session says goodbye, goes
+//! dormant or is forgotten. What comes next on it wakes the session or is answered 402. It is closed with
+//!
+//! | code | when |
+//! |---|---|
+//! | 1002 | the peer broke the WebSocket protocol |
+//! | 1007 | a frame is no array of messages; the reason says what is wrong |
+//! | 1009 | a message is larger than `websocket.max_message` |
+//! | 1012 | the process ends; the peer's answer proves what it has read |
+//! | 1013 | the log cannot be read or written |
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bayeux::codec::Body;
-use bayeux::{Carrier, CarrierKind, Offset, Output};
+use bayeux::{Carrier, CarrierKind, Delivery, Offset, Output};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{SinkExt, StreamExt};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -25,13 +36,13 @@ use tracing::debug;
 
 use super::exchange::{Exchanged, Place, exchange};
 use super::{Attached, Public, Transport};
-use crate::auth::BROWSER_COOKIE;
 use crate::http::{self, Reply};
 use crate::metrics;
 use crate::sessions::Requester;
 
 pub(super) const TRANSPORT: Transport = Transport {
     connection_type: "websocket",
+    method: None,
     accepts: is_upgrade,
     answer: |public, _, request| -> BoxFuture<'static, Reply> { Box::pin(answer(public, request)) },
 };
@@ -42,6 +53,10 @@ const LABEL: metrics::Transport = metrics::Transport {
 
 /// Bytes of events in one write; more waits for the next one, so that a slow socket holds no more than this.
 const WRITE_BYTES: usize = 256 << 10;
+
+/// Bytes of events that share a frame: clients that were not told otherwise close a socket that brings a frame of more than
+/// 64 KiB. A larger event has a frame of its own.
+const FRAME_BYTES: usize = 48 << 10;
 
 /// How long the peer may take to answer a close.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -75,20 +90,46 @@ async fn answer(public: Arc<Public>, mut request: Request<Incoming>) -> Reply {
     let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY) else {
         return http::text(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing\n");
     };
+    let protocol = &public.config.websocket.protocol;
+    if !protocol.is_empty() && !is_offered(headers, protocol) {
+        let text = format!(
+            "the subprotocol {protocol} is spoken here, and Sec-WebSocket-Protocol does not offer it\n"
+        );
+        return http::text(StatusCode::BAD_REQUEST, text);
+    }
     let accept = derive_accept_key(key.as_bytes());
+    let mut response = switch_protocols(&accept, protocol);
     let mut who = public.requester(&request).await;
-    let cookie = who.browser.is_none().then(|| public.browsers.issue());
-    who.browser = who.browser.or_else(|| cookie.clone());
+    let mut cookie = None;
+    if who.browser.is_none() {
+        let browser = public.browsers.issue();
+        cookie = Some(public.browsers.set_cookie(&browser));
+        who.browser = Some(browser);
+    }
     let place = request.extensions_mut().remove::<http::Place>();
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         run(public, who, upgrade).await;
         drop(place);
     });
-    switch_protocols(&accept, cookie.as_deref())
+    if let Some(cookie) = cookie {
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+    response
 }
 
-fn switch_protocols(accept: &str, browser: Option<&str>) -> Reply {
+fn is_offered(headers: &HeaderMap, protocol: &str) -> bool {
+    headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|offered| offered.trim() == protocol)
+}
+
+/// Extensions are declined by leaving them out, and so is a subprotocol when none is spoken: a browser that insists on one then
+/// closes by itself.
+fn switch_protocols(accept: &str, protocol: &str) -> Reply {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -97,12 +138,10 @@ fn switch_protocols(accept: &str, browser: Option<&str>) -> Reply {
     if let Ok(accept) = HeaderValue::from_str(accept) {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     }
-    if let Some(cookie) = browser.and_then(|browser| {
-        format!("{BROWSER_COOKIE}={browser}; Path=/; HttpOnly")
-            .parse()
-            .ok()
-    }) {
-        headers.insert(header::SET_COOKIE, cookie);
+    if !protocol.is_empty()
+        && let Ok(protocol) = HeaderValue::from_str(protocol)
+    {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     }
     response
 }
@@ -115,7 +154,7 @@ async fn run(public: Arc<Public>, who: Requester, upgrade: OnUpgrade) {
     let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
         return debug!("an upgrade of something that is no TCP connection");
     };
-    let config = configure(public.body_limit());
+    let config = configure(public.message_limit());
     let stream = parts.io.into_inner();
     let read_ahead = parts.read_buf.to_vec();
     let stream = WebSocketStream::from_partially_read(stream, read_ahead, Role::Server, Some(config)).await;
@@ -245,19 +284,18 @@ impl Socket {
             return Ok(());
         }
         let bound = self.bound.as_ref().map(|attached| &attached.handle);
-        let mut exchanged =
-            match exchange(&self.public, &mut self.who, self.carrier, bound, text.as_bytes()).await {
-                Ok(Ok(exchanged)) => exchanged,
-                Ok(Err(_)) => {
-                    self.close(CloseCode::Again, "the log is unavailable").await;
-                    return Err(End::LogFailed);
-                }
-                Err(error) => {
-                    // What cannot be parsed has no id to answer, and a client that sends it cannot be helped by a reply.
-                    self.close(CloseCode::Invalid, &error.to_string()).await;
-                    return Err(End::Violation);
-                }
-            };
+        let mut exchanged = match exchange(&self.public, &mut self.who, self.carrier, bound, &[text]).await {
+            Ok(Ok(exchanged)) => exchanged,
+            Ok(Err(_)) => {
+                self.close(CloseCode::Again, "the log is unavailable").await;
+                return Err(End::LogFailed);
+            }
+            Err(error) => {
+                // What cannot be parsed has no id to answer, and a client that sends it cannot be helped by a reply.
+                self.close(CloseCode::Invalid, &error.to_string()).await;
+                return Err(End::Violation);
+            }
+        };
         if let Some(attached) = exchanged.attached.take() {
             self.bound = Some(attached);
         }
@@ -270,7 +308,7 @@ impl Socket {
         for place in &exchanged.replies {
             match place {
                 Place::Reply(reply) => body.reply(reply),
-                Place::Connect(_) => {}
+                Place::Greeting(_) | Place::Connect(_) => {}
             }
         }
         if body.is_empty() {
@@ -281,35 +319,40 @@ impl Socket {
     }
 
     async fn handle_outputs(&mut self, outputs: Vec<Output>) -> Result<(), End> {
-        let mut frames = Vec::with_capacity(outputs.len());
         let mut events = 0;
         // In one frame, or a socket that breaks between frames leaves its client with events that it cannot acknowledge.
-        let in_one_frame = outputs.iter().any(|output| matches!(output, Output::Reply(_)))
+        // What follows a handshake's reply, which announced it, is no answer to a connect.
+        let in_one_frame = outputs
+            .iter()
+            .any(|output| matches!(output, Output::Reply(reply) if !reply.opens_session()))
             && (self.bound.as_ref()).is_some_and(|attached| attached.handle.answers_as_a_whole());
-        let mut answer = Body::default();
+        let mut frames = if in_one_frame {
+            Frames::whole()
+        } else {
+            Frames::of(self.public.config.websocket.messages_per_frame)
+        };
         let mut read_after = None;
         for output in outputs {
             match output {
                 Output::Event(event) => {
                     events += 1;
-                    if in_one_frame {
-                        answer.event(&event);
-                    } else {
-                        frames.push(shared_text(event.frame().clone()));
-                    }
+                    frames.event(event);
                 }
                 Output::Reply(reply) => {
-                    answer.reply(&reply);
-                    frames.push(text(std::mem::take(&mut answer).finish()));
+                    if !in_one_frame {
+                        frames.end_frame();
+                    }
+                    frames.reply(&reply);
                 }
                 Output::Ping(offset) => {
                     self.asked = Bytes::copy_from_slice(&offset.0.to_be_bytes());
-                    frames.push(Message::Ping(self.asked.clone()));
+                    frames.ping(self.asked.clone());
                 }
                 Output::ReadLog(after) => read_after = Some(after),
                 Output::Superseded => self.bound = None,
             }
         }
+        let frames = frames.finish();
         if !frames.is_empty() {
             self.write(frames).await?;
             self.public
@@ -416,10 +459,146 @@ async fn outputs(public: &Public, bound: Option<&Attached>) -> Vec<Output> {
     }
 }
 
+/// What leaves in one write.
+struct Frames {
+    done: Vec<Message>,
+    /// Events that share the next frame.
+    group: Vec<Arc<Delivery>>,
+    group_bytes: usize,
+    /// Events of one frame, and their bytes.
+    most: usize,
+    most_bytes: usize,
+}
+
+impl Frames {
+    /// With up to `messages` events in a frame; 0 is no limit.
+    fn of(messages: usize) -> Self {
+        let most = if messages == 0 { usize::MAX } else { messages };
+        Self::up_to(most, FRAME_BYTES)
+    }
+
+    /// With everything in one frame.
+    fn whole() -> Self {
+        Self::up_to(usize::MAX, usize::MAX)
+    }
+
+    fn up_to(most: usize, most_bytes: usize) -> Self {
+        Self {
+            done: Vec::new(),
+            group: Vec::new(),
+            group_bytes: 0,
+            most,
+            most_bytes,
+        }
+    }
+
+    fn event(&mut self, event: Arc<Delivery>) {
+        if self.most == 1 {
+            return self.done.push(shared_text(event.frame().clone()));
+        }
+        if self.group.len() == self.most || event.size() > self.most_bytes.saturating_sub(self.group_bytes) {
+            self.end_frame();
+        }
+        self.group_bytes += event.size();
+        self.group.push(event);
+    }
+
+    /// With the events that wait for its frame before it.
+    fn reply(&mut self, reply: &bayeux::Reply) {
+        let mut body = Body::default();
+        self.group.iter().for_each(|event| body.event(event));
+        body.reply(reply);
+        self.group.clear();
+        self.group_bytes = 0;
+        self.done.push(text(body.finish()));
+    }
+
+    fn ping(&mut self, payload: Bytes) {
+        self.end_frame();
+        self.done.push(Message::Ping(payload));
+    }
+
+    /// What comes next is in another frame. An event that is alone in its frame is not copied.
+    fn end_frame(&mut self) {
+        if let [event] = self.group.as_slice() {
+            self.done.push(shared_text(event.frame().clone()));
+        } else if !self.group.is_empty() {
+            let mut body = Body::default();
+            self.group.iter().for_each(|event| body.event(event));
+            self.done.push(text(body.finish()));
+        }
+        self.group.clear();
+        self.group_bytes = 0;
+    }
+
+    fn finish(mut self) -> Vec<Message> {
+        self.end_frame();
+        self.done
+    }
+}
+
 fn text(json: Vec<u8>) -> Message {
     shared_text(json.into())
 }
 
 fn shared_text(json: Bytes) -> Message {
     Message::Text(Utf8Bytes::try_from(json).expect("JSON of our own or of the log is UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(offset: u64, length: usize) -> Arc<Delivery> {
+        let data = serde_json::value::to_raw_value(&"x".repeat(length)).unwrap();
+        let channel = bayeux::ChannelName::parse("/a").unwrap();
+        Arc::new(Delivery::encode(Offset(offset), channel, &data))
+    }
+
+    /// How many messages each frame has.
+    fn sizes(messages_per_frame: usize, events: &[Arc<Delivery>]) -> Vec<usize> {
+        let mut frames = Frames::of(messages_per_frame);
+        events.iter().for_each(|event| frames.event(Arc::clone(event)));
+        let frames = frames.finish();
+        frames
+            .iter()
+            .map(|frame| serde_json::from_str::<Vec<serde_json::Value>>(frame.to_text().unwrap()))
+            .map(|messages| messages.unwrap().len())
+            .collect()
+    }
+
+    #[test]
+    fn a_frame_has_as_many_messages_as_is_said_and_all_that_wait_for_0() {
+        let events: Vec<_> = (1..=5).map(|offset| event(offset, 1)).collect();
+        assert_eq!(sizes(1, &events), [1, 1, 1, 1, 1]);
+        assert_eq!(sizes(2, &events), [2, 2, 1]);
+        assert_eq!(sizes(0, &events), [5]);
+    }
+
+    #[test]
+    fn messages_share_no_frame_that_clients_would_close_the_socket_for() {
+        let events: Vec<_> = [20, 20, 20, 100, 1, 1].map(|kib| event(1, kib << 10)).into();
+        assert_eq!(sizes(0, &events), [2, 1, 1, 2]);
+    }
+
+    #[test]
+    fn an_event_alone_in_its_frame_is_not_copied() {
+        let event = event(1, 1);
+        for messages_per_frame in [0, 1, 2] {
+            let mut frames = Frames::of(messages_per_frame);
+            frames.event(Arc::clone(&event));
+            let frames = frames.finish();
+            assert_eq!(frames[0].to_text().unwrap().as_ptr(), event.frame().as_ptr());
+        }
+    }
+
+    #[test]
+    fn a_ping_follows_what_it_asks_about() {
+        let mut frames = Frames::of(0);
+        frames.event(event(1, 1));
+        frames.ping(Bytes::new());
+        frames.event(event(2, 1));
+        let frames = frames.finish();
+        assert!(frames[0].is_text() && frames[1].is_ping() && frames[2].is_text());
+    }
 }

@@ -155,6 +155,7 @@ async fn write_until_it_fails(opened: &Opened) -> (Offset, LogError) {
             subscriptions: Vec::new(),
             cursor: last,
             extensions: vec![data.as_str().into()],
+            replays: 0,
         };
         if let Err(error) = opened.sessions.put(record(opened, large)).await {
             return (last, error);
@@ -167,6 +168,7 @@ fn record(opened: &Opened, state: Snapshot) -> SessionRecord {
     SessionRecord {
         client_id: ClientId::new("abc"),
         user: None,
+        roles: [].into(),
         browser: None,
         epoch: opened.log.epoch().clone(),
         state,

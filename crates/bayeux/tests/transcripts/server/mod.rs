@@ -12,7 +12,7 @@ use std::time::Instant;
 use bayeux::codec::{self, Body};
 use bayeux::{
     Answer, Carrier, CarrierKind, ChannelPattern, ClientId, Delivery, Failure, LogEnds, Message, Offset,
-    Reply, Routes, Session, Settings, Snapshot, Target, deny_handshake,
+    Publish, Reply, Rights, Routes, Rule, Session, Settings, Snapshot, Target, deny_handshake,
 };
 use serde_json::value::RawValue;
 
@@ -29,7 +29,11 @@ pub(crate) struct Server {
     pub(crate) line: usize,
     said: Vec<Said>,
     now: Instant,
+    started: Instant,
     settings: Settings,
+    rules: Vec<Rule>,
+    /// Of the clients that shake hands from here on.
+    rights: Rights,
     log: Vec<Arc<Delivery>>,
     /// The first offset that is still in the log.
     first: u64,
@@ -63,16 +67,16 @@ struct Open {
 struct Routing<'a> {
     session: &'a str,
     routes: &'a mut BTreeSet<(String, ChannelPattern)>,
-    end: Offset,
+    ends: LogEnds,
 }
 
 impl Routes for Routing<'_> {
-    fn add(&mut self, pattern: &ChannelPattern) -> Offset {
+    fn add(&mut self, pattern: &ChannelPattern) -> LogEnds {
         assert!(
             self.routes.insert((self.session.to_owned(), pattern.clone())),
             "routed twice"
         );
-        self.end
+        self.ends
     }
 
     fn remove(&mut self, pattern: &ChannelPattern) {
@@ -80,6 +84,10 @@ impl Routes for Routing<'_> {
             self.routes.remove(&(self.session.to_owned(), pattern.clone())),
             "was routed"
         );
+    }
+
+    fn ends(&self) -> LogEnds {
+        self.ends
     }
 }
 
@@ -89,11 +97,15 @@ impl Default for Server {
         reason = "any moment will do: from here on time is counted"
     )]
     fn default() -> Self {
+        let now = Instant::now();
         Self {
             line: 0,
             said: Vec::new(),
-            now: Instant::now(),
+            now,
+            started: now,
             settings: Settings::default(),
+            rules: Vec::new(),
+            rights: Rights::default(),
             log: Vec::new(),
             first: 1,
             epoch: 0,
@@ -131,7 +143,10 @@ impl Server {
                     !alone || carrier.kind == CarrierKind::Exchange;
                 for (place, message) in messages.into_iter().enumerate() {
                     let reply = match message {
-                        Ok(message) => self.answer(name, carrier, place, alone, &message),
+                        Ok(mut message) => {
+                            message.wall = self.wall();
+                            self.answer(name, carrier, place, alone, &message)
+                        }
                         Err(reply) => Some(reply),
                     };
                     self.sessions
@@ -190,11 +205,11 @@ impl Server {
     ) -> Option<Box<Reply>> {
         let handshake = message.target == Target::Handshake;
         if handshake && place == 0 {
-            return Some(Box::new(self.handshake(message)));
+            return self.handshake(name, carrier, message);
         }
         let id = message.client_id.as_deref().unwrap_or_default();
         self.wake(id);
-        let end = self.end();
+        let ends = self.ends();
         let Some(session) = self.sessions.get_mut(id) else {
             let failure = if handshake {
                 Failure::HandshakeNotFirst
@@ -206,7 +221,7 @@ impl Server {
         let mut routing = Routing {
             session: id,
             routes: &mut self.routes,
-            end,
+            ends,
         };
         match session.handle_message(self.now, carrier, alone, message, &mut routing) {
             Answer::Reply(reply) => Some(reply),
@@ -214,27 +229,61 @@ impl Server {
                 self.carriers.get_mut(name).expect("open").waits = true;
                 None
             }
-            Answer::Publish(_, mut reply) if self.broken => {
-                reply.fail(Failure::PublishFailed);
-                Some(reply)
-            }
-            Answer::Publish(channel, reply) => {
-                self.publish(channel, message.data.unwrap_or(RawValue::NULL).to_owned());
-                Some(reply)
+            Answer::Publish(publish) => {
+                let Publish {
+                    channel,
+                    traits,
+                    mut reply,
+                } = *publish;
+                if self.broken {
+                    reply.fail(Failure::PublishFailed);
+                } else {
+                    self.publish(
+                        channel,
+                        message.data.unwrap_or(RawValue::NULL).to_owned(),
+                        &traits,
+                    );
+                }
+                Some(Box::new(reply))
             }
         }
     }
 
-    fn handshake(&mut self, message: &Message<'_>) -> Reply {
+    fn handshake(&mut self, name: &str, carrier: Carrier, message: &Message<'_>) -> Option<Box<Reply>> {
         if self.denies {
-            return deny_handshake(message);
+            return Some(Box::new(deny_handshake(message)));
         }
         self.handshakes += 1;
         let id = format!("s{}", self.handshakes);
         let settings = Arc::new(self.settings.clone());
-        let (session, reply) = Session::open(ClientId::new(&id), settings, self.ends(), self.now, message);
+        let (mut session, reply) = Session::open(
+            ClientId::new(&id),
+            settings,
+            self.rights.clone(),
+            self.ends(),
+            self.now,
+            message,
+        );
+        let mut routing = Routing {
+            session: &id,
+            ends: self.ends(),
+            routes: &mut self.routes,
+        };
+        let answer = session.greet(self.now, carrier, message, reply, &mut routing);
         self.sessions.insert(id, session);
-        reply
+        match answer {
+            Answer::Reply(reply) => Some(reply),
+            Answer::Held => {
+                self.carriers.get_mut(name).expect("open").waits = true;
+                None
+            }
+            Answer::Publish(_) => unreachable!("a handshake publishes nothing"),
+        }
+    }
+
+    /// What the clock on the wall says: it was started on 23 November 2026.
+    pub(super) fn wall(&self) -> u64 {
+        1_795_395_989_000 + u64::try_from((self.now - self.started).as_millis()).expect("a short transcript")
     }
 
     fn say(&mut self, who: &str, what: String) {

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::mem::take;
 use std::sync::Arc;
 
-use bayeux::{CarrierKind, ChannelName, Delivery, Offset, Output, PageRead};
+use bayeux::{CarrierKind, ChannelName, Delivery, Draft, Offset, Output, PageRead, Traits};
 use serde_json::value::RawValue;
 
 use super::Server;
 
 impl Server {
-    pub(super) fn publish(&mut self, channel: ChannelName, data: Box<RawValue>) {
-        let event = Arc::new(Delivery::encode(self.end().next(), channel, &data));
+    pub(super) fn publish(&mut self, channel: ChannelName, data: Box<RawValue>, traits: &Traits) {
+        let draft = Draft::new(channel, &data, traits, self.wall());
+        let event = Arc::new(draft.at(self.end().next()));
         self.log.push(Arc::clone(&event));
         self.dispatch(&event);
     }
@@ -52,6 +53,14 @@ impl Server {
         match output {
             Output::Event(event) if open.carrier.kind == CarrierKind::Exchange => open.body.event(&event),
             Output::Event(event) => self.say(name, String::from_utf8_lossy(event.frame()).into_owned()),
+            // Announced events follow, in the same response or in frames of their own.
+            Output::Reply(reply) if reply.announces() => {
+                open.body.reply(&reply);
+                open.waits = false;
+                if open.carrier.kind == CarrierKind::Socket {
+                    self.flush_now(name);
+                }
+            }
             Output::Reply(reply) => {
                 open.body.reply(&reply);
                 open.waits = false;
@@ -95,6 +104,15 @@ impl Server {
                     gap,
                 },
             );
+        }
+    }
+
+    fn flush_now(&mut self, name: &str) {
+        let open = self.carriers.get_mut(name).expect("polled for it");
+        let receiving = std::mem::replace(&mut open.receiving, false);
+        self.flush(name);
+        if let Some(open) = self.carriers.get_mut(name) {
+            open.receiving = receiving;
         }
     }
 

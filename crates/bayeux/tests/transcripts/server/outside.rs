@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bayeux::{ChannelName, ChannelPattern, Delivery, Offset};
+use bayeux::{
+    Access, ChannelName, ChannelPattern, Delivery, Offset, ReplayId, Rights, Rule, Rules, StaleReplay, Traits,
+};
 use serde_json::value::RawValue;
 
 use super::Server;
@@ -14,7 +16,24 @@ impl Server {
         let words: Vec<&str> = event.split_whitespace().collect();
         match words[..] {
             // Events from the backend.
-            ["publish", channel, ..] => self.publish(channel_name(channel)?, json_after(event, channel)?),
+            ["publish", channel, ..] => {
+                let channel = channel_name(channel)?;
+                let traits = self.settings.rules.traits(&channel, true);
+                self.publish(channel.clone(), json_after(event, channel.as_str())?, &traits);
+            }
+            // In no hurry, whatever the rules say; and to one user, which the rules do not slow down.
+            ["publish-lazy", channel, ..] => {
+                let traits = Traits {
+                    lazy: Some(self.settings.max_lazy_timeout),
+                    ..Traits::default()
+                };
+                self.publish(channel_name(channel)?, json_after(event, channel)?, &traits);
+            }
+            ["deliver", channel, ..] => {
+                let channel = channel_name(channel)?;
+                let traits = self.settings.rules.traits(&channel, false);
+                self.publish(channel.clone(), json_after(event, channel.as_str())?, &traits);
+            }
             // An event that is handed over again, or that the router did not hand over.
             ["again", offset] => {
                 let place = number::<usize>(offset)? - 1;
@@ -38,6 +57,13 @@ impl Server {
                     .ok_or("no such session")?
                     .handle_release();
                 self.drain(id);
+            }
+            ["busy", id, interval] => {
+                let interval = duration(interval)?;
+                self.sessions
+                    .get_mut(id)
+                    .ok_or("no such session")?
+                    .handle_busy(interval);
             }
             // A client that has shaken hands, subscribed and connected: `! client s1 [ack] [ws1] /foo …`
             ["client", id, ref rest @ ..] => return self.greet(id, rest),
@@ -87,6 +113,15 @@ impl Server {
             ["deny", "handshakes"] => self.denies = true,
             ["show", "checkpoints"] => self.shows_checkpoints = true,
             ["set", key, value] => self.set(key, value)?,
+            // Who shakes hands from here on, and what holds for which channels: `! rule /a/** publish=agent,* lazy=5s`
+            ["user", ref roles @ ..] => {
+                self.rights = Rights {
+                    named: true,
+                    roles: roles.iter().map(|role| (*role).into()).collect(),
+                };
+            }
+            ["nobody"] => self.rights = Rights::default(),
+            ["rule", pattern, ref says @ ..] => self.rule(pattern, says)?,
             _ => return Err(format!("nothing that happens: {event}")),
         }
         Ok(())
@@ -98,9 +133,25 @@ impl Server {
         match key {
             "timeout" => settings.timeout = duration(value)?,
             "interval" => settings.interval = duration(value)?,
-            "server_owned" => settings
-                .server_owned
+            "server_owned" => return self.rule(value, &["publish="]),
+            "handshake_reconnect" => settings.handshake_reconnect = value == "true",
+            "atomic_subscriptions" => settings.atomic_subscriptions = value == "true",
+            "meta_connect_deliver_only" => settings.meta_connect_deliver_only = value == "true",
+            "broadcast_to_publisher" => settings.broadcast_to_publisher = value == "true",
+            "timestamps" => settings.timestamps = value == "true",
+            "messages_during_handshake" => settings.messages_during_handshake = value == "true",
+            "subscribed" => settings
+                .subscribed
                 .push(ChannelPattern::parse(value).map_err(|e| e.to_string())?),
+            "replay" => settings.replay = value == "true",
+            "stale_replay" => {
+                settings.stale_replay = match value {
+                    "earliest" => StaleReplay::Earliest,
+                    "latest" => StaleReplay::Latest,
+                    "error" => StaleReplay::Error,
+                    _ => return Err(format!("no way with stale replays: {value}")),
+                }
+            }
             "messages" => limits.messages = number(value)?,
             "subscriptions" => limits.subscriptions = number(value)?,
             "queue_events" => limits.queue_events = number(value)?,
@@ -109,6 +160,27 @@ impl Server {
             "page" => self.page = number(value)?,
             _ => return Err(format!("no setting: {key}")),
         }
+        Ok(())
+    }
+
+    fn rule(&mut self, pattern: &str, says: &[&str]) -> Result<(), String> {
+        let mut rule = Rule::of(ChannelPattern::parse(pattern).map_err(|e| e.to_string())?);
+        for says in says {
+            let (key, value) = says.split_once('=').ok_or("a rule says key=value")?;
+            match key {
+                "private" => rule.private = Some(value == "true"),
+                "publish" => rule.publish = Some(access(value)),
+                "subscribe" => rule.subscribe = Some(access(value)),
+                "lazy" => rule.lazy = Some(duration(value)?),
+                "echo" => rule.echo = Some(value == "true"),
+                "largest_message" => rule.largest_message = Some(number(value)?),
+                "replay_id" if value == "data" => rule.replay_id = Some(ReplayId::Data),
+                "replay_id" => rule.replay_id = Some(ReplayId::Ext),
+                _ => return Err(format!("no rule says {key}")),
+            }
+        }
+        self.rules.push(rule);
+        self.settings.rules = Arc::new(Rules::new(self.rules.clone()));
         Ok(())
     }
 
@@ -169,6 +241,14 @@ impl Server {
         }
         Some(())
     }
+}
+
+fn access(roles: &str) -> Access {
+    if roles == "*" {
+        return Access::Anyone;
+    }
+    let roles = roles.split(',').filter(|role| !role.is_empty());
+    Access::Roles(roles.map(Into::into).collect())
 }
 
 /// `30s` or `50ms`.

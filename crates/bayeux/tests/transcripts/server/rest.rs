@@ -49,6 +49,7 @@ impl Server {
             let session = Session::resume(
                 ClientId::new(id),
                 settings,
+                self.rights.clone(),
                 record,
                 self.ends(),
                 same_log,

@@ -194,6 +194,7 @@ async fn configure(args: &Args, folder: &TempDir) -> Config {
         .map(|agent| config::User {
             user: agent.user,
             token: agent.password,
+            roles: Vec::new(),
         })
         .collect();
     config

@@ -21,7 +21,7 @@ use super::{keys, tuning, unusable};
 use crate::log::{Epoch, LogError, random_epoch, random_secret};
 
 /// The version that this code writes, and the newest that it reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const NAME: &str = "log";
 
 /// A kind of bucket.
@@ -62,6 +62,13 @@ impl Catalogue {
             Ok(newer) if newer > FORMAT => {
                 let text = format!(
                     "the log has format {newer}, and this version knows {FORMAT}: a newer one wrote it"
+                );
+                return Err(LogError::Unusable(text.into()));
+            }
+            Ok(older) if older > 0 => {
+                let text = format!(
+                    "the log has format {older}, and this version knows {FORMAT}: a version before the first release wrote \
+                     it. Move the folder away and start anew"
                 );
                 return Err(LogError::Unusable(text.into()));
             }

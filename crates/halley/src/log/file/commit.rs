@@ -1,12 +1,12 @@
 //! One commit while it is built: what it writes, and who waits for it.
 
-use bayeux::{ChannelName, Delivery, Offset};
+use bayeux::{ChannelName, Delivery, Draft, Marks, Offset};
 use bytes::Bytes;
 use fjall::{Database, Keyspace, OwnedWriteBatch, PersistMode};
 use tokio::sync::oneshot;
 
 use super::keys::{self, Prefix};
-use crate::event::{Audience, Event};
+use crate::event::{Audience, Event, wall_clock};
 use crate::log::{Appended, LogError, Position};
 
 /// A commit takes no more commands when it has this many …
@@ -94,10 +94,14 @@ impl Answers {
 pub(super) struct Prepared {
     audience: Audience,
     channel: ChannelName,
+    marks: Marks,
     id: Option<Box<str>>,
     prefix: Prefix,
-    value: Bytes,
-    frame: Bytes,
+    value: Vec<u8>,
+    /// Where in the value the frame begins.
+    frame_at: usize,
+    /// Where in the value the offset goes, if the event carries it.
+    offset_at: Option<usize>,
 }
 
 impl Prepared {
@@ -107,6 +111,7 @@ impl Prepared {
             channel,
             data,
             id,
+            traits,
         } = event;
         let user = match &audience {
             Audience::User(user) => user.0.len(),
@@ -124,17 +129,19 @@ impl Prepared {
             return Err(LogError::Unusable(text.into()));
         }
         let prefix = Prefix::of(&audience, &channel);
-        let encoded = Delivery::encode(Offset::START, channel.clone(), &data);
-        let (value, frame) = keys::value(&channel, encoded.frame());
+        let draft = Draft::new(channel.clone(), &data, &traits, wall_clock());
+        let (value, frame_at) = keys::value(&channel, draft.marks(), draft.frame());
         // An empty id cannot be a key, and says nothing.
         let id = id.filter(|id| !id.is_empty());
         Ok(Self {
             audience,
             channel,
+            marks: draft.marks().clone(),
             id,
             prefix,
             value,
-            frame,
+            frame_at,
+            offset_at: draft.offset_at().map(|at| frame_at + at),
         })
     }
 
@@ -147,12 +154,15 @@ impl Prepared {
     }
 
     /// Writes the event into its bucket.
-    pub(super) fn write(self, commit: &mut Commit, bucket: &Keyspace, offset: Offset) {
+    pub(super) fn write(mut self, commit: &mut Commit, bucket: &Keyspace, offset: Offset) {
         commit.bytes += self.bytes();
-        commit
-            .batch
-            .insert(bucket, self.prefix.into_key(offset), self.value);
-        let delivery = Delivery::from_frame(offset, self.channel, self.frame);
+        if let Some(place) = self.offset_at {
+            Draft::write_offset(&mut self.value[place..], offset);
+        }
+        let value = Bytes::from(self.value);
+        let frame = value.slice(self.frame_at..);
+        commit.batch.insert(bucket, self.prefix.into_key(offset), value);
+        let delivery = Delivery::from_frame(offset, self.channel, frame, self.marks);
         commit.added.push(Appended {
             audience: self.audience,
             delivery: delivery.into(),

@@ -5,7 +5,8 @@
 //! looks like damage; and it takes some damage in the middle for an end. So the decision is made here, by checksum:
 //!
 //! - the newest journal is cut behind its last whole commit, and what is cut off is kept beside it;
-//! - in an older one, everything up to the zeros at its end must be whole, or the log is damaged.
+//! - in an older one, everything up to the zeros at its end must be whole, or the log is damaged;
+//! - no checksum covers the sequence numbers, and of two values the one with the greater number wins: they must rise.
 //!
 //! Whether what was cut off had been acknowledged is for the [witness](super::witness) to say.
 //!
@@ -85,8 +86,13 @@ fn look_through(journal: &Path) -> io::Result<Found> {
         file: BufReader::with_capacity(CHUNK, File::open(journal)?),
         place: 0,
     };
-    let mut whole = 0;
-    while reader.commit()? {
+    let (mut whole, mut last) = (0, None);
+    while let Some(sequence) = reader.commit()? {
+        if last.is_some_and(|last| sequence <= last) {
+            let text = format!("sequence numbers do not rise at byte {whole}");
+            return Err(io::Error::new(ErrorKind::InvalidData, text));
+        }
+        last = Some(sequence);
         whole = reader.place;
     }
     let mut file = reader.file;
@@ -128,27 +134,30 @@ struct Reader {
 }
 
 impl Reader {
-    /// Reads a commit. Whether it is whole.
-    fn commit(&mut self) -> io::Result<bool> {
+    /// Reads a commit: its sequence number, if it is whole.
+    fn commit(&mut self) -> io::Result<Option<u64>> {
         match self.checked_commit() {
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
             outcome => outcome,
         }
     }
 
-    fn checked_commit(&mut self) -> io::Result<bool> {
-        let [tag, count @ .., _, _, _, _, _, _, _, _] = self.take::<13>()?;
+    fn checked_commit(&mut self) -> io::Result<Option<u64>> {
+        let [tag] = self.take()?;
+        let count = u32::from_le_bytes(self.take()?);
+        let sequence = u64::from_le_bytes(self.take()?);
         if tag != 1 {
-            return Ok(false);
+            return Ok(None);
         }
         let mut sum = Xxh3::new();
-        for _ in 0..u32::from_le_bytes(count) {
+        for _ in 0..count {
             if !self.item(&mut sum)? {
-                return Ok(false);
+                return Ok(None);
             }
         }
         let [tag, expected @ .., a, b, c, d] = self.take::<13>()?;
-        Ok(tag == 3 && u64::from_le_bytes(expected) == sum.digest() && [a, b, c, d] == *MAGIC)
+        let is_whole = tag == 3 && u64::from_le_bytes(expected) == sum.digest() && [a, b, c, d] == *MAGIC;
+        Ok(is_whole.then_some(sequence))
     }
 
     fn item(&mut self, sum: &mut Xxh3) -> io::Result<bool> {

@@ -8,12 +8,16 @@
 //!
 //! Numbers are big-endian, so that keys sort by offset. A user may have any bytes and so has its length in front:
 //! two users' ranges never touch. A channel must sort below its stem and so has an end mark behind, which the channel
-//! grammar does not know. The value of an event is the channel (with a u16 length) and the encoded frame.
+//! grammar does not know.
+//!
+//! The value of an event is: flags (u8), when it was stored (u64, milliseconds since 1970), what the flags announce (for how
+//! long it may wait, u32 milliseconds; the session that does not get it, with a u8 length), the channel (with a u16 length),
+//! and the encoded frame.
 
 use std::str;
+use std::time::Duration;
 
-use bayeux::{ChannelName, Offset};
-use bytes::Bytes;
+use bayeux::{ChannelName, ClientId, Marks, Offset};
 
 use crate::event::{Audience, UserId};
 
@@ -103,24 +107,58 @@ pub(super) fn split_channel(key: &[u8]) -> Option<(&str, Offset)> {
     Some((str::from_utf8(name).ok()?, Offset(u64::from_be_bytes(*offset))))
 }
 
-/// The value of an event, and its frame as a part of it.
-pub(super) fn value(channel: &ChannelName, frame: &[u8]) -> (Bytes, Bytes) {
+/// The value of an event, and where in it the frame begins.
+pub(super) fn value(channel: &ChannelName, marks: &Marks, frame: &[u8]) -> (Vec<u8>, usize) {
     let name = channel.as_str().as_bytes();
     let length = u16::try_from(name.len()).expect("names longer than LONGEST_NAME are refused before");
-    let mut value = Vec::with_capacity(2 + name.len() + frame.len());
+    let mut value = Vec::with_capacity(64 + name.len() + frame.len());
+    value.push(flag(marks.lazy.is_some(), LAZY) | flag(marks.not_to.is_some(), NOT_TO));
+    value.extend_from_slice(&marks.stored.to_be_bytes());
+    if let Some(lazy) = marks.lazy {
+        let milliseconds = u32::try_from(lazy.as_millis()).unwrap_or(u32::MAX);
+        value.extend_from_slice(&milliseconds.to_be_bytes());
+    }
+    if let Some(client_id) = &marks.not_to {
+        let client_id = client_id.as_str().as_bytes();
+        value.push(u8::try_from(client_id.len()).expect("a clientId is ours, and short"));
+        value.extend_from_slice(client_id);
+    }
     value.extend_from_slice(&length.to_be_bytes());
     value.extend_from_slice(name);
+    let frame_at = value.len();
     value.extend_from_slice(frame);
-    let value = Bytes::from(value);
-    let frame = value.slice(2 + name.len()..);
-    (value, frame)
+    (value, frame_at)
 }
 
-/// The channel and the frame in the value of an event.
-pub(super) fn split_value(value: &[u8]) -> Option<(&str, &[u8])> {
-    let (length, rest) = value.split_first_chunk()?;
+/// What [`value`] was made of.
+pub(super) fn split_value(value: &[u8]) -> Option<(Marks, &str, &[u8])> {
+    let (&flags, rest) = value.split_first()?;
+    let (stored, mut rest) = rest.split_first_chunk()?;
+    let mut marks = Marks {
+        stored: u64::from_be_bytes(*stored),
+        ..Marks::default()
+    };
+    if flags & LAZY != 0 {
+        let (milliseconds, behind) = rest.split_first_chunk()?;
+        marks.lazy = Some(Duration::from_millis(u32::from_be_bytes(*milliseconds).into()));
+        rest = behind;
+    }
+    if flags & NOT_TO != 0 {
+        let (length, behind) = rest.split_first()?;
+        let (client_id, behind) = behind.split_at_checked(usize::from(*length))?;
+        marks.not_to = Some(ClientId::new(str::from_utf8(client_id).ok()?));
+        rest = behind;
+    }
+    let (length, rest) = rest.split_first_chunk()?;
     let (name, frame) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
-    Some((str::from_utf8(name).ok()?, frame))
+    Some((marks, str::from_utf8(name).ok()?, frame))
+}
+
+const LAZY: u8 = 1;
+const NOT_TO: u8 = 2;
+
+fn flag(is_set: bool, flag: u8) -> u8 {
+    if is_set { flag } else { 0 }
 }
 
 /// Two numbers as a value: a head, or a mark.
@@ -196,11 +234,19 @@ mod tests {
         }
 
         #[test]
-        fn an_event_is_read_as_it_was_written(name in "(/[a-z!~]{1,9}){1,4}", frame: Vec<u8>, offset: u64) {
+        fn an_event_is_read_as_it_was_written(
+            name in "(/[a-z!~]{1,9}){1,4}", frame: Vec<u8>, offset: u64, stored: u64,
+            lazy: Option<u32>, not_to in proptest::option::of("[a-z0-9]{26}"),
+        ) {
             let channel = channel(&name);
-            let (value, part) = value(&channel, &frame);
-            prop_assert_eq!(&part[..], &frame[..]);
-            prop_assert_eq!(split_value(&value), Some((name.as_str(), &frame[..])));
+            let marks = Marks {
+                stored,
+                lazy: lazy.map(|milliseconds| Duration::from_millis(milliseconds.into())),
+                not_to: not_to.map(|id| ClientId::new(&id)),
+            };
+            let (value, frame_at) = value(&channel, &marks, &frame);
+            prop_assert_eq!(&value[frame_at..], &frame[..]);
+            prop_assert_eq!(split_value(&value), Some((marks, name.as_str(), &frame[..])));
             let key = Prefix::of(&Audience::Everyone, &channel).at(Offset(offset));
             prop_assert_eq!(split_channel(&key), Some((name.as_str(), Offset(offset))));
         }

@@ -132,7 +132,8 @@ impl Range<'_> {
     fn read(&mut self) -> Result<Option<Arc<Delivery>>, LogError> {
         for entry in &mut self.entries {
             let (key, value) = entry.into_inner().map_err(unusable)?;
-            let (Some(offset), Some((name, frame))) = (keys::offset(&key), keys::split_value(&value)) else {
+            let (Some(offset), Some((marks, name, frame))) = (keys::offset(&key), keys::split_value(&value))
+            else {
                 return Err(damaged("an event is none"));
             };
             let channel = match self.channel.take() {
@@ -145,7 +146,9 @@ impl Range<'_> {
             if wanted {
                 // Copied, so that an event in a queue does not keep the block alive that it was read from.
                 let frame = Bytes::copy_from_slice(frame);
-                return Ok(Some(Arc::new(Delivery::from_frame(offset, channel, frame))));
+                return Ok(Some(Arc::new(Delivery::from_frame(
+                    offset, channel, frame, marks,
+                ))));
             }
         }
         Ok(None)

@@ -1,5 +1,7 @@
 //! The HTTP listener that both sides share: accept, limits, deadlines, shutdown.
 
+mod http2;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +17,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, warn};
+
+pub use http2::{Http2, IfLost};
 
 /// A response with its whole body.
 pub type Reply = Response<Full<Bytes>>;
@@ -32,6 +36,8 @@ pub struct Bounds {
     pub body_timeout: Duration,
     /// Connections at once; more wait in the accept queue.
     pub connections: usize,
+    /// Bounds of a connection that speaks HTTP/2, if that may be.
+    pub http2: Option<Http2>,
 }
 
 /// What answers requests: one value for each connection.
@@ -39,7 +45,8 @@ pub trait Service: Clone + Send + Sync + 'static {
     /// Answers one request.
     fn answer(self, request: Request<Incoming>) -> impl Future<Output = Reply> + Send;
 
-    /// The connection ended; `clean` is false when reading or writing failed, so that the last response may not have arrived.
+    /// The connection ended; `clean` is false when reading or writing failed, so that the last response (on HTTP/2: any) may not
+    /// have arrived.
     fn ended(&self, clean: bool);
 }
 
@@ -82,6 +89,7 @@ pub async fn listen<S: Service>(
     mut shutdown: Shutdown,
     service: impl Fn(SocketAddr) -> S,
 ) {
+    let bounds = Arc::new(bounds);
     let places = Arc::new(Semaphore::new(bounds.connections));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -96,7 +104,7 @@ pub async fn listen<S: Service>(
                 let place = Place(Arc::new(place));
                 tokio::spawn(serve(
                     stream,
-                    bounds.clone(),
+                    Arc::clone(&bounds),
                     shutdown.clone(),
                     service(peer),
                     place,
@@ -117,17 +125,21 @@ pub async fn listen<S: Service>(
 
 async fn serve<S: Service>(
     stream: TcpStream,
-    bounds: Bounds,
+    bounds: Arc<Bounds>,
     mut shutdown: Shutdown,
     service: S,
     place: Place,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "cannot set TCP_NODELAY");
-    }
-    #[cfg(target_os = "linux")]
-    if let Err(error) = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED)) {
-        debug!(%error, "cannot set TCP_USER_TIMEOUT");
+    prepare(&stream);
+    if let Some(http2) = &bounds.http2 {
+        // Boxed, both: a connection of HTTP/1.1 is not to pay for what it does not use.
+        match Box::pin(speaks_http2(&stream, bounds.header_timeout, &mut shutdown)).await {
+            None => return,
+            Some(true) => {
+                return Box::pin(http2::serve(stream, &bounds, http2, shutdown, service, place)).await;
+            }
+            Some(false) => {}
+        }
     }
     let answer = {
         let service = service.clone();
@@ -156,6 +168,24 @@ async fn serve<S: Service>(
         debug!(%error, "a connection ended early");
     }
     service.ended(result.is_ok());
+}
+
+fn prepare(stream: &TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "cannot set TCP_NODELAY");
+    }
+    #[cfg(target_os = "linux")]
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED)) {
+        debug!(%error, "cannot set TCP_USER_TIMEOUT");
+    }
+}
+
+/// Whether the peer speaks HTTP/2, if it says anything in time.
+async fn speaks_http2(stream: &TcpStream, time: Duration, shutdown: &mut Shutdown) -> Option<bool> {
+    tokio::select! {
+        spoken = tokio::time::timeout(time, http2::is_spoken(stream)) => spoken.ok()?.ok(),
+        () = shutdown.wait() => None,
+    }
 }
 
 /// Why a body was not read.
@@ -213,4 +243,41 @@ pub fn with_type(status: StatusCode, content_type: &'static str, body: Bytes) ->
         header::HeaderValue::from_static(content_type),
     );
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone)]
+    struct Nobody(#[expect(dead_code, reason = "as large as those that are somebody")] [Arc<u8>; 2]);
+
+    impl Service for Nobody {
+        async fn answer(self, _: Request<Incoming>) -> Reply {
+            text(StatusCode::OK, "")
+        }
+
+        fn ended(&self, _: bool) {}
+    }
+
+    #[tokio::test]
+    async fn a_connection_of_http1_does_not_pay_for_http2() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let stream = TcpStream::connect(addr).await.expect("a connection");
+        let bounds = Bounds {
+            header_timeout: Duration::ZERO,
+            headers: 0,
+            header_bytes: 0,
+            body_timeout: Duration::ZERO,
+            connections: 1,
+            http2: None,
+        };
+        let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.expect("one");
+        let service = Nobody([Arc::new(0), Arc::new(0)]);
+        let (_switch, shutdown) = Shutdown::new();
+        let connection = serve(stream, bounds.into(), shutdown, service, Place(Arc::new(permit)));
+        // What it was before HTTP/2 was spoken.
+        assert!(size_of_val(&connection) <= 1_088, "{}", size_of_val(&connection));
+    }
 }

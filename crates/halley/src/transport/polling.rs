@@ -1,0 +1,221 @@
+//! What transports that poll share: a request brings messages, its response brings the replies, and events leave only with
+//! the reply to a connect. What a request and its response look like is the business of each transport.
+
+use std::sync::Arc;
+
+use bayeux::codec::Body;
+use bayeux::{CarrierKind, Delivery, Output};
+use bytes::Bytes;
+use hyper::{StatusCode, header};
+use serde_json::json;
+
+use super::exchange::{Exchanged, Place, exchange};
+use super::{LastReply, Public};
+use crate::http::{self, Reply};
+use crate::metrics;
+use crate::sessions::{Handle, Requester};
+
+/// What one request led to.
+pub(super) struct Polled {
+    /// The JSON array of its response.
+    pub(super) messages: Vec<u8>,
+    /// A handshake succeeded.
+    pub(super) shook_hands: bool,
+    /// A connect of this session is answered, for [`Connection::replies_for`].
+    pub(super) answered: Option<LastReply>,
+}
+
+/// Why a request has no messages to be answered with.
+pub(super) enum NoMessages {
+    /// A newer connect took over: the client has given up on this one, and what it is told must not look like an answer.
+    Superseded,
+    /// The body was refused as a whole, or the log could not be read or written.
+    Refused(StatusCode, String),
+}
+
+/// Handles the bodies of one request, and holds its connect until there is something to say.
+pub(super) async fn poll(
+    public: &Arc<Public>,
+    who: &mut Requester,
+    bodies: Vec<Bytes>,
+    label: &metrics::Transport,
+) -> Result<Polled, NoMessages> {
+    let carrier = public.sessions.carrier(CarrierKind::Exchange);
+    let exchanged = match exchange(public, who, carrier, None, &bodies).await {
+        Ok(Ok(exchanged)) => exchanged,
+        Ok(Err(error)) => {
+            return Err(NoMessages::Refused(
+                StatusCode::SERVICE_UNAVAILABLE,
+                error.to_string(),
+            ));
+        }
+        Err(error) => return Err(NoMessages::Refused(StatusCode::BAD_REQUEST, error.to_string())),
+    };
+    // A held connect need not keep what it was asked with.
+    drop(bodies);
+    respond(public, carrier, exchanged, label).await
+}
+
+async fn respond(
+    public: &Arc<Public>,
+    carrier: bayeux::Carrier,
+    exchanged: Exchanged,
+    label: &metrics::Transport,
+) -> Result<Polled, NoMessages> {
+    // Held until the end: the session hears of it when this future is dropped.
+    let _attached = exchanged.attached;
+    let mut held = Held::default();
+    let wanted = Wanted::of(&exchanged.replies);
+    if let Some(handle) = &wanted.handle {
+        hold(public, handle, carrier, wanted.replies, &mut held, label).await?;
+    }
+    public
+        .metrics
+        .deliveries
+        .get_or_create(label)
+        .inc_by(held.events.len() as u64);
+    let mut body = Body::default();
+    held.greeting.iter().for_each(|reply| body.reply(reply));
+    held.events.iter().for_each(|event| body.event(event));
+    for (number, place) in exchanged.replies.iter().enumerate() {
+        match place {
+            Place::Reply(reply) => body.reply(reply),
+            Place::Connect(_) if Some(number) == wanted.connect_at => {
+                held.connect.iter().for_each(|reply| body.reply(reply));
+            }
+            // A later connect of the same request has taken its place, and there is one answer.
+            Place::Connect(_) | Place::Greeting(_) => {}
+        }
+    }
+    let answered = wanted.handle.filter(|_| held.connect.is_some());
+    Ok(Polled {
+        messages: body.finish(),
+        shook_hands: exchanged.shook_hands,
+        answered: answered.map(|handle| LastReply { handle, carrier }),
+    })
+}
+
+/// What a session answers by itself.
+#[derive(Default)]
+struct Held {
+    /// The reply to a handshake, which events follow.
+    greeting: Option<Box<bayeux::Reply>>,
+    events: Vec<Arc<Delivery>>,
+    /// The reply to a connect, which events precede.
+    connect: Option<Box<bayeux::Reply>>,
+}
+
+impl Held {
+    fn take(&mut self, reply: Box<bayeux::Reply>) {
+        if reply.opens_session() {
+            self.greeting = Some(reply);
+        } else {
+            self.connect = Some(reply);
+        }
+    }
+}
+
+/// Which replies of a body its session has to give.
+struct Wanted {
+    handle: Option<Arc<Handle>>,
+    replies: usize,
+    /// The place of the connect that is answered.
+    connect_at: Option<usize>,
+}
+
+impl Wanted {
+    fn of(places: &[Place]) -> Self {
+        let connect_at = places
+            .iter()
+            .rposition(|place| matches!(place, Place::Connect(_)));
+        let greets = matches!(places.first(), Some(Place::Greeting(_)));
+        let handle = places.iter().find_map(|place| match place {
+            Place::Greeting(handle) | Place::Connect(handle) => Some(Arc::clone(handle)),
+            Place::Reply(_) => None,
+        });
+        Self {
+            handle,
+            replies: usize::from(connect_at.is_some()) + usize::from(greets),
+            connect_at,
+        }
+    }
+}
+
+/// Waits for the replies that a session gives by itself, and for the events that leave with them. When the client goes away
+/// meanwhile, hyper drops this future, and the session hears of it.
+async fn hold(
+    public: &Arc<Public>,
+    handle: &Arc<Handle>,
+    carrier: bayeux::Carrier,
+    wanted: usize,
+    held: &mut Held,
+    label: &metrics::Transport,
+) -> Result<(), NoMessages> {
+    let _counted = Counted::new(public, label);
+    let mut shutdown = public.shutdown.clone();
+    let mut stopping = false;
+    let mut replies = 0;
+    while replies < wanted {
+        let outputs = tokio::select! {
+            outputs = public.sessions.outputs(handle, carrier, usize::MAX) => outputs,
+            () = shutdown.wait(), if !stopping => {
+                stopping = true;
+                public.sessions.release(handle);
+                continue;
+            }
+        };
+        for output in outputs {
+            match output {
+                Output::Event(event) => held.events.push(event),
+                Output::Reply(reply) => {
+                    replies += 1;
+                    held.take(reply);
+                }
+                Output::ReadLog(after) => {
+                    public
+                        .sessions
+                        .read_log(handle, carrier, after)
+                        .await
+                        .map_err(|_| {
+                            NoMessages::Refused(
+                                StatusCode::SERVICE_UNAVAILABLE,
+                                "the log cannot be read".to_owned(),
+                            )
+                        })?;
+                }
+                Output::Superseded => return Err(NoMessages::Superseded),
+                Output::Ping(_) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A request that was refused as a whole. Some clients read the JSON, so it is a Bayeux message; the status says the rest.
+pub(super) fn refuse(status: StatusCode, reason: &str) -> Reply {
+    let body = json!([{ "successful": false, "error": format!("{}::{reason}", status.as_u16()) }]);
+    let mut response = http::json(status, body.to_string());
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, 1.into());
+    }
+    response
+}
+
+/// Counts a held connect for as long as it is held.
+struct Counted<'a> {
+    public: &'a Public,
+    label: &'a metrics::Transport,
+}
+
+impl<'a> Counted<'a> {
+    fn new(public: &'a Public, label: &'a metrics::Transport) -> Self {
+        public.metrics.connections.get_or_create(label).inc();
+        Self { public, label }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.public.metrics.connections.get_or_create(self.label).dec();
+    }
+}
