@@ -20,6 +20,7 @@ const usage = `usage: node cometd-client.mjs --url URL [options]
   --extensions LIST        CometD's own extensions to register: ack, binary, timesync
   --network-delay MS       maxNetworkDelay: how much later than promised an answer may come (default 10000)
   --backoff MS             backoffIncrement, growing to four times as much (default 1000)
+  --busy MS                how long the application works on each event
   --clock-ahead MS         how wrong this machine's clock is
 `;
 

@@ -25,6 +25,7 @@ export const defaults = {
     extensions: "", // a list of CometD's own: ack, binary, reload, timesync
     "network-delay": "10000", // maxNetworkDelay, in ms: how much later than promised an answer may come
     backoff: "1000", // backoffIncrement, in ms, growing to four times as much
+    busy: "0", // how long the application works on each event, in ms, without doing anything else
     "clock-ahead": "0", // how wrong the clock of the client's machine is, in ms
 };
 
@@ -50,7 +51,7 @@ export function start(npm, options, tell, verbs = {}) {
         maxBackoff: 4 * Number(options.backoff),
         logLevel: options["log-level"] ?? "warn",
     });
-    listen(cometd, tell);
+    listen(cometd, tell, Number(options.busy));
     cometd.handshake(options["token-in"] === "handshake" ? { ext: { token: options.token } } : {});
     return { cometd, obey: commands(cometd, tell, verbs) };
 }
@@ -99,7 +100,7 @@ function setClockAhead(ms) {
     };
 }
 
-function listen(cometd, tell) {
+function listen(cometd, tell, busy) {
     // Up to version 7 it is a method. After a disconnect there is no transport any more.
     let type;
     const transport = () => (type = cometd.getTransport()?.getType?.() ?? cometd.getTransport()?.type ?? type);
@@ -125,6 +126,8 @@ function listen(cometd, tell) {
         } else {
             tell("message", { channel, data });
         }
+        const free = performance.now() + busy;
+        while (performance.now() < free);
     });
     cometd.onListenerException = cometd.onExtensionException = cometd.onCallbackException = (exception) => {
         tell("error", { text: String(exception) });

@@ -73,6 +73,8 @@ pub struct Client {
     pub network_delay: Duration,
     /// `backoffIncrement`: how long it waits after the first failure.
     pub backoff: Duration,
+    /// How long the application works on each event, without doing anything else.
+    pub busy: Duration,
     /// How far the clock of its machine is ahead.
     pub clock_ahead: Duration,
 }
@@ -89,6 +91,7 @@ impl Client {
             extensions: Vec::new(),
             network_delay: Duration::from_secs(1),
             backoff: Duration::from_millis(100),
+            busy: Duration::ZERO,
             clock_ahead: Duration::ZERO,
         }
     }
@@ -131,6 +134,7 @@ impl Client {
             ("extensions", extensions.join(",")),
             ("network-delay", self.network_delay.as_millis().to_string()),
             ("backoff", self.backoff.as_millis().to_string()),
+            ("busy", self.busy.as_millis().to_string()),
             ("clock-ahead", self.clock_ahead.as_millis().to_string()),
         ]
     }

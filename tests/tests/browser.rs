@@ -244,6 +244,7 @@ with_each_transport! {
     a_reloaded_page_goes_on_with_its_session;
     a_page_that_loads_for_longer_than_max_interval_goes_on_with_its_session;
     a_reload_amid_a_stream_loses_nothing;
+    a_reload_loses_nothing_that_a_busy_page_had_not_come_to;
     an_acknowledged_stream_is_sent_again_at_most_once_by_a_reload;
     connections_are_cut_and_nothing_is_lost;
     connections_are_cut_and_acknowledged_events_arrive_once;
@@ -321,6 +322,25 @@ async fn a_reload_amid_a_stream_loses_nothing(transport: Transport) {
     reload_amid_a_stream(transport, client)
         .await
         .expect_at_least_once();
+}
+
+/// A browser answers pings, and acknowledges to TCP, for a page that has not seen what came before.
+async fn a_reload_loses_nothing_that_a_busy_page_had_not_come_to(transport: Transport) {
+    const EVENTS: u64 = 300;
+    let Some(scene) = Scene::new(From::SameOrigin, transport, Settings::default()).await else {
+        return;
+    };
+    let page = scene.open(|client| Client {
+        busy: Duration::from_millis(10),
+        ..client.with(&[Extension::Reload])
+    });
+    page.subscribe(CALLS).await;
+    let mut publisher = Publisher::new(scene.broker.internal, "busy");
+    publisher.publish_batch(USER, CALLS, EVENTS, 0).await;
+    page.until("some of them", |seen| seen.messages.len() > 20).await;
+    page.reload().await;
+    report(&publisher, &page).await.expect_at_least_once();
+    assert_eq!(page.seen().sessions.len(), 1, "{}", page.seen().summary());
 }
 
 async fn an_acknowledged_stream_is_sent_again_at_most_once_by_a_reload(transport: Transport) {
