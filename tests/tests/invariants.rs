@@ -313,7 +313,7 @@ fn expect_a_line_for_every_kind(folder: &str, shared: &[&str]) {
 
 #[test]
 fn every_transport_is_a_file_and_a_line() {
-    expect_a_line_for_every_kind("crates/halley/src/transport", &["exchange", "polling"]);
+    expect_a_line_for_every_kind("crates/halley/src/transport", &["exchange", "polling", "unknown"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -21,7 +22,7 @@ use crate::ingest::Ingest;
 use crate::log::{self, LogError, Opened};
 use crate::metrics::Metrics;
 use crate::sessions::{Options, Overload, Sessions};
-use crate::transport::{self, Connection, Public, Transport, TransportError};
+use crate::transport::{self, Connection, Public, Transport, TransportError, Unknown};
 
 /// A running broker.
 pub struct App {
@@ -99,6 +100,7 @@ impl App {
             browsers: Browsers::new(storage.sessions.secret(), &config.browser_cookie),
             cors: Cors::new(&config.cors),
             metrics: Arc::clone(&metrics),
+            unknown: Mutex::new(Unknown::new(config.unknown_sessions.clone())),
             config: Arc::clone(&config),
             shutdown: shutdown.clone(),
         });

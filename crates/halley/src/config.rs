@@ -37,6 +37,8 @@ pub struct Config {
     pub overload: Overload,
     /// JSONP.
     pub callback_polling: CallbackPolling,
+    /// Clients that do not hear that their session is unknown.
+    pub unknown_sessions: UnknownSessions,
     /// HTTP/2.
     pub http2: Http2,
     /// Bounds.
@@ -177,6 +179,28 @@ pub struct CallbackPolling {
     pub parameter: String,
     /// Length of the function's name.
     pub callback_max_length: usize,
+}
+
+/// Clients that ask again and again for a session that is unknown: who is answered how late.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UnknownSessions {
+    /// Repeats of one clientId from one address that are answered at once, as the first is.
+    pub free_repeats: u32,
+    /// How late the next one is answered; each after it twice as late.
+    pub first_delay: Span,
+    /// The latest.
+    pub longest_delay: Span,
+    /// Repeats after which the answer is no success any more.
+    pub refuse_after: u32,
+    /// Silence after which a clientId begins anew.
+    pub forget_after: Span,
+    /// Answers to one address that may leave at once, whatever the clientIds.
+    pub address_burst: u32,
+    /// Answers a second that one address always has.
+    pub address_rate: u32,
+    /// ClientIds that are remembered, and as many addresses.
+    pub remembered: usize,
 }
 
 /// What is done about too much at once.
@@ -495,6 +519,23 @@ impl Config {
         }
         if self.callback_polling.callback_max_length == 0 {
             return wrong("callback_polling.callback_max_length", "at least 1");
+        }
+        let unknown = &self.unknown_sessions;
+        if unknown.first_delay.0 > unknown.longest_delay.0 {
+            return wrong("unknown_sessions.first_delay", "longer than longest_delay");
+        }
+        // A socket that waits is not read from.
+        if unknown.longest_delay.0 >= self.websocket.ping_interval.0 + self.websocket.pong_timeout.0 {
+            return wrong(
+                "unknown_sessions.longest_delay",
+                "shorter than websocket.ping_interval and pong_timeout together",
+            );
+        }
+        if unknown.refuse_after == 0 || unknown.address_rate == 0 || unknown.remembered < 2 {
+            return wrong(
+                "unknown_sessions",
+                "refuse_after and address_rate are at least 1, remembered at least 2",
+            );
         }
         if self.limits.queue_events == 0 || self.limits.messages == 0 {
             return wrong("limits", "queue_events and messages are at least 1");
@@ -895,6 +936,21 @@ impl Default for CallbackPolling {
         Self {
             parameter: "jsonp".to_owned(),
             callback_max_length: 64,
+        }
+    }
+}
+
+impl Default for UnknownSessions {
+    fn default() -> Self {
+        Self {
+            free_repeats: 2,
+            first_delay: Span(Duration::from_millis(250)),
+            longest_delay: seconds(5),
+            refuse_after: 6,
+            forget_after: seconds(60),
+            address_burst: 50_000,
+            address_rate: 50,
+            remembered: 100_000,
         }
     }
 }

@@ -30,6 +30,8 @@ pub struct Metrics {
     pub handshakes: Family<Outcome, Counter>,
     /// Messages of clients that were refused, by reason.
     pub refusals: Family<Outcome, Counter>,
+    /// Answers about unknown sessions that were delayed or refused, since they repeat.
+    pub unknown_sessions: Family<Outcome, Counter>,
     /// Events taken from publishers, by result.
     pub ingested: Family<Outcome, Counter>,
     /// Events handed to sessions.
@@ -74,6 +76,7 @@ impl Default for Metrics {
             connections: Family::default(),
             handshakes: Family::default(),
             refusals: Family::default(),
+            unknown_sessions: Family::default(),
             ingested: Family::default(),
             routed: Counter::default(),
             deliveries: Family::default(),
@@ -100,6 +103,11 @@ impl Default for Metrics {
             "refusals",
             "Client messages that were refused, by reason",
             metrics.refusals.clone(),
+        );
+        all.register(
+            "unknown_sessions",
+            "Answers about unknown sessions that were delayed, or refused, since clients ask again and again",
+            metrics.unknown_sessions.clone(),
         );
         all.register(
             "events_ingested",

@@ -273,6 +273,26 @@ fn settings_that_cannot_work_are_refused_with_their_name() {
             "callback_polling.callback_max_length",
         ),
         (
+            "[unknown_sessions]\nfirst_delay = \"6s\"",
+            "unknown_sessions.first_delay",
+        ),
+        (
+            "[unknown_sessions]\nlongest_delay = \"45s\"",
+            "unknown_sessions.longest_delay",
+        ),
+        (
+            "[unknown_sessions]\nrefuse_after = 0",
+            "unknown_sessions: refuse_after",
+        ),
+        (
+            "[unknown_sessions]\naddress_rate = 0",
+            "unknown_sessions: refuse_after",
+        ),
+        (
+            "[unknown_sessions]\nremembered = 1",
+            "unknown_sessions: refuse_after",
+        ),
+        (
             "[http2]\nmax_concurrent_streams = 0",
             "http2.max_concurrent_streams",
         ),

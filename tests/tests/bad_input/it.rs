@@ -65,6 +65,9 @@ impl It {
                 roles: Vec::new(),
             })
             .to_vec();
+        // The same clientId is tried again and again here: that this slows a thief down has tests of its own.
+        config.unknown_sessions.free_repeats = u32::MAX;
+        config.unknown_sessions.refuse_after = u32::MAX;
         change(&mut config);
         let app = App::start(config.clone()).await.expect("the broker starts");
         Self {

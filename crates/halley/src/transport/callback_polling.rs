@@ -19,7 +19,7 @@ use hyper::{Method, Request, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::polling::{NoMessages, poll, refuse};
-use super::{Connection, LastReply, Public, Transport};
+use super::{Connection, Public, Transport};
 use crate::config::CallbackPolling;
 use crate::http::{self, Reply};
 use crate::metrics;
@@ -37,6 +37,8 @@ const LABEL: metrics::Transport = metrics::Transport {
     transport: "callback-polling",
 };
 
+const JAVASCRIPT: &str = "text/javascript;charset=UTF-8";
+
 /// What a query asks.
 #[derive(Debug, PartialEq, Eq)]
 struct Asked {
@@ -45,15 +47,12 @@ struct Asked {
 }
 
 async fn answer(public: Arc<Public>, connection: Connection, request: Request<Incoming>) -> Reply {
-    let mut response = match respond(&public, request.uri().query()).await {
-        Ok((script, answered)) => {
-            let content_type = "text/javascript;charset=UTF-8";
-            let mut response = http::with_type(StatusCode::OK, content_type, script.into());
-            if let Some(answered) = answered {
-                connection.replies_for(answered, &mut response);
-            }
-            response
-        }
+    let query = request.uri().query().unwrap_or_default();
+    let asked = parse(query, &public.config.callback_polling, public.body_limit());
+    // A held connect need not keep what it was asked with.
+    drop(request);
+    let mut response = match asked {
+        Ok(asked) => respond(&public, &connection, asked).await,
         Err((status, reason)) => refuse(status, &reason),
     };
     let headers = response.headers_mut();
@@ -66,17 +65,16 @@ async fn answer(public: Arc<Public>, connection: Connection, request: Request<In
     response
 }
 
-async fn respond(
-    public: &Arc<Public>,
-    query: Option<&str>,
-) -> Result<(Vec<u8>, Option<LastReply>), (StatusCode, String)> {
-    let settings = &public.config.callback_polling;
-    let asked = parse(query.unwrap_or_default(), settings, public.body_limit())?;
+async fn respond(public: &Arc<Public>, connection: &Connection, asked: Asked) -> Reply {
     let mut who = public.requester_without_headers().await;
-    match poll(public, &mut who, asked.bodies, &LABEL).await {
-        Ok(polled) => Ok((script(&asked.callback, &polled.messages), polled.answered)),
-        Err(NoMessages::Superseded) => Ok((script(&asked.callback, b"[]"), None)),
-        Err(NoMessages::Refused(status, reason)) => Err((status, reason)),
+    match poll(public, connection, &mut who, asked.bodies, &LABEL).await {
+        Ok(polled) => polled.response(connection, JAVASCRIPT, |messages| {
+            script(&asked.callback, &messages)
+        }),
+        Err(NoMessages::Superseded) => {
+            http::with_type(StatusCode::OK, JAVASCRIPT, script(&asked.callback, b"[]").into())
+        }
+        Err(NoMessages::Refused(status, reason)) => refuse(status, &reason),
     }
 }
 

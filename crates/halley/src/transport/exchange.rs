@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use serde_json::value::RawValue;
 use tracing::debug;
 
+use super::unknown::Stray;
 use super::{Attached, Public};
 use crate::auth::Credentials;
 use crate::event::{Audience, Event, wall_clock};
@@ -29,6 +30,8 @@ pub(super) struct Exchanged {
     pub(super) attached: Option<Attached>,
     /// A handshake succeeded.
     pub(super) shook_hands: bool,
+    /// Messages spoke for sessions that are unknown.
+    pub(super) unknown: Option<Stray>,
 }
 
 /// The place of a reply among the others.
@@ -71,6 +74,7 @@ pub(super) async fn exchange(
         session: None,
         attached: None,
         shook_hands: false,
+        unknown: None,
     };
     let exchange = Exchange {
         public,
@@ -136,6 +140,7 @@ impl Exchange<'_> {
     async fn speak(&mut self, message: &Message<'_>, alone: bool) -> Result<(), LogError> {
         loop {
             let Some(handle) = self.session_of(message).await? else {
+                self.note_unknown(message);
                 self.refuse(message, Failure::SessionUnknown);
                 return Ok(());
             };
@@ -152,6 +157,14 @@ impl Exchange<'_> {
             self.take(&handle, handled, message);
             return Ok(());
         }
+    }
+
+    fn note_unknown(&mut self, message: &Message<'_>) {
+        let stray = self.exchanged.unknown.get_or_insert_with(|| Stray {
+            client_id: message.client_id.as_deref().map(ToOwned::to_owned),
+            messages: 0,
+        });
+        stray.messages += 1;
     }
 
     fn take(&mut self, handle: &Arc<Handle>, handled: Handled, message: &Message<'_>) {

@@ -36,16 +36,14 @@ async fn answer(public: Arc<Public>, connection: Connection, request: Request<In
             );
         }
     };
-    let polled = match poll(&public, &mut who, vec![body], &LABEL).await {
+    let polled = match poll(&public, &connection, &mut who, vec![body], &LABEL).await {
         Ok(polled) => polled,
         Err(NoMessages::Superseded) => return superseded(&public),
         Err(NoMessages::Refused(status, reason)) => return refuse(status, &reason),
     };
-    let mut response = http::json(StatusCode::OK, polled.messages);
-    if let Some(answered) = polled.answered {
-        connection.replies_for(answered, &mut response);
-    }
-    if let Some(browser) = who.browser.filter(|_| polled.shook_hands && !knew_browser) {
+    let cookie = who.browser.filter(|_| polled.shook_hands && !knew_browser);
+    let mut response = polled.response(&connection, "application/json", |messages| messages);
+    if let Some(browser) = cookie {
         response
             .headers_mut()
             .insert(header::SET_COOKIE, public.browsers.set_cookie(&browser));

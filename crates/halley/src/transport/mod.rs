@@ -7,11 +7,12 @@ mod callback_polling;
 mod exchange;
 mod long_polling;
 mod polling;
+mod unknown;
 mod websocket;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bayeux::Carrier;
 use futures::future::BoxFuture;
@@ -27,6 +28,9 @@ use crate::http::{self, Reply, Service, Shutdown};
 use crate::log::EventLog;
 use crate::metrics::{Metrics, Outcome};
 use crate::sessions::{Handle, Requester, Sessions};
+
+pub use unknown::Unknown;
+use unknown::{Lateness, Stray};
 
 /// One way for clients to come.
 pub struct Transport {
@@ -87,6 +91,8 @@ pub struct Public {
     pub cors: Cors,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Who was told that a session is unknown.
+    pub unknown: Mutex<Unknown>,
     /// Paths and bounds.
     pub config: Arc<Config>,
     /// Given when the process is going to end.
@@ -97,6 +103,7 @@ pub struct Public {
 #[derive(Clone)]
 pub struct Connection {
     public: Arc<Public>,
+    peer: IpAddr,
     last_replies: Arc<Mutex<Vec<LastReply>>>,
     /// HTTP/2: a request says nothing of the response to another.
     is_shared: bool,
@@ -110,9 +117,10 @@ struct LastReply {
 
 impl Connection {
     /// A new connection.
-    pub fn new(public: &Arc<Public>, _peer: SocketAddr) -> Self {
+    pub fn new(public: &Arc<Public>, peer: SocketAddr) -> Self {
         Self {
             public: Arc::clone(public),
+            peer: peer.ip(),
             last_replies: Arc::default(),
             is_shared: false,
         }
@@ -257,6 +265,19 @@ impl Public {
         };
         who.learn(self.authenticator.judge(&Credentials::default()).await);
         who
+    }
+
+    /// How to answer a peer that asked for sessions that are unknown, perhaps beside one that is known.
+    fn judge(&self, peer: IpAddr, stray: &Stray, beside_another: bool) -> Lateness {
+        let mut lateness = self.unknown.lock().judge(Instant::now(), peer, stray);
+        lateness.refused &= !beside_another;
+        let counts = &self.metrics.unknown_sessions;
+        if lateness.refused {
+            counts.get_or_create(&Outcome { result: "refused" }).inc();
+        } else if lateness.delay > Duration::ZERO {
+            counts.get_or_create(&Outcome { result: "delayed" }).inc();
+        }
+        lateness
     }
 
     fn body_timeout(&self) -> Duration {

@@ -2,6 +2,7 @@
 //! the reply to a connect. What a request and its response look like is the business of each transport.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bayeux::codec::Body;
 use bayeux::{CarrierKind, Delivery, Output};
@@ -10,7 +11,7 @@ use hyper::{StatusCode, header};
 use serde_json::json;
 
 use super::exchange::{Exchanged, Place, exchange};
-use super::{LastReply, Public};
+use super::{Connection, LastReply, Public};
 use crate::http::{self, Reply};
 use crate::metrics;
 use crate::sessions::{Handle, Requester};
@@ -18,12 +19,17 @@ use crate::sessions::{Handle, Requester};
 /// What one request led to.
 pub(super) struct Polled {
     /// The JSON array of its response.
-    pub(super) messages: Vec<u8>,
+    messages: Vec<u8>,
     /// A handshake succeeded.
     pub(super) shook_hands: bool,
     /// A connect of this session is answered, for [`Connection::replies_for`].
-    pub(super) answered: Option<LastReply>,
+    answered: Option<LastReply>,
+    /// The client was told often enough that its session is unknown.
+    refused: Option<TryLater>,
 }
+
+/// After so many seconds.
+struct TryLater(u64);
 
 /// Why a request has no messages to be answered with.
 pub(super) enum NoMessages {
@@ -36,12 +42,13 @@ pub(super) enum NoMessages {
 /// Handles the bodies of one request, and holds its connect until there is something to say.
 pub(super) async fn poll(
     public: &Arc<Public>,
+    connection: &Connection,
     who: &mut Requester,
     bodies: Vec<Bytes>,
     label: &metrics::Transport,
 ) -> Result<Polled, NoMessages> {
     let carrier = public.sessions.carrier(CarrierKind::Exchange);
-    let exchanged = match exchange(public, who, carrier, None, &bodies).await {
+    let mut exchanged = match exchange(public, who, carrier, None, &bodies).await {
         Ok(Ok(exchanged)) => exchanged,
         Ok(Err(error)) => {
             return Err(NoMessages::Refused(
@@ -53,7 +60,22 @@ pub(super) async fn poll(
     };
     // A held connect need not keep what it was asked with.
     drop(bodies);
-    respond(public, carrier, exchanged, label).await
+    let mut refused = None;
+    if let Some(stray) = exchanged.unknown.take() {
+        let lateness = public.judge(connection.peer, &stray, exchanged.session.is_some());
+        refused = (lateness.refused).then(|| TryLater(lateness.delay.as_secs() + 1));
+        wait(public, lateness.delay).await;
+    }
+    let polled = respond(public, carrier, exchanged, label).await?;
+    Ok(Polled { refused, ..polled })
+}
+
+/// Waits, but not longer than the process runs.
+async fn wait(public: &Public, delay: Duration) {
+    if delay > Duration::ZERO {
+        let mut shutdown = public.shutdown.clone();
+        let _ = tokio::time::timeout(delay, shutdown.wait()).await;
+    }
 }
 
 async fn respond(
@@ -92,6 +114,7 @@ async fn respond(
         messages: body.finish(),
         shook_hands: exchanged.shook_hands,
         answered: answered.map(|handle| LastReply { handle, carrier }),
+        refused: None,
     })
 }
 
@@ -199,6 +222,27 @@ pub(super) fn refuse(status: StatusCode, reason: &str) -> Reply {
         response.headers_mut().insert(header::RETRY_AFTER, 1.into());
     }
     response
+}
+
+impl Polled {
+    /// The response, with what `body` makes of the messages. An error is what ends the loop of a client that takes no notice of
+    /// what is in a success.
+    pub(super) fn response(
+        self,
+        connection: &Connection,
+        content_type: &'static str,
+        body: impl FnOnce(Vec<u8>) -> Vec<u8>,
+    ) -> Reply {
+        let mut response = http::with_type(StatusCode::OK, content_type, body(self.messages).into());
+        if let Some(answered) = self.answered {
+            connection.replies_for(answered, &mut response);
+        }
+        if let Some(TryLater(seconds)) = self.refused {
+            *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
 }
 
 /// Counts a held connect for as long as it is held.

@@ -8,10 +8,12 @@
 //! |---|---|
 //! | 1002 | the peer broke the WebSocket protocol |
 //! | 1007 | a frame is no array of messages; the reason says what is wrong |
+//! | 1008 | the peer asks again and again for a session that is unknown, and was told so |
 //! | 1009 | a message is larger than `websocket.max_message` |
 //! | 1012 | the process ends; the peer's answer proves what it has read |
 //! | 1013 | the log cannot be read or written |
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,7 +37,8 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use tracing::debug;
 
 use super::exchange::{Exchanged, Place, exchange};
-use super::{Attached, Public, Transport};
+use super::unknown::{Lateness, Stray};
+use super::{Attached, Connection, Public, Transport};
 use crate::http::{self, Reply};
 use crate::metrics;
 use crate::sessions::Requester;
@@ -44,7 +47,9 @@ pub(super) const TRANSPORT: Transport = Transport {
     connection_type: "websocket",
     method: None,
     accepts: is_upgrade,
-    answer: |public, _, request| -> BoxFuture<'static, Reply> { Box::pin(answer(public, request)) },
+    answer: |public, connection, request| -> BoxFuture<'static, Reply> {
+        Box::pin(answer(public, connection, request))
+    },
 };
 
 const LABEL: metrics::Transport = metrics::Transport {
@@ -72,7 +77,7 @@ fn is_upgrade(request: &Request<Incoming>) -> bool {
     request.method() == Method::GET && upgrade.is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
 }
 
-async fn answer(public: Arc<Public>, mut request: Request<Incoming>) -> Reply {
+async fn answer(public: Arc<Public>, connection: Connection, mut request: Request<Incoming>) -> Reply {
     let headers = request.headers();
     if headers
         .get(header::SEC_WEBSOCKET_VERSION)
@@ -109,7 +114,7 @@ async fn answer(public: Arc<Public>, mut request: Request<Incoming>) -> Reply {
     let place = request.extensions_mut().remove::<http::Place>();
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
-        run(public, who, upgrade).await;
+        run(public, connection.peer, who, upgrade).await;
         drop(place);
     });
     if let Some(cookie) = cookie {
@@ -146,7 +151,7 @@ fn switch_protocols(accept: &str, protocol: &str) -> Reply {
     response
 }
 
-async fn run(public: Arc<Public>, who: Requester, upgrade: OnUpgrade) {
+async fn run(public: Arc<Public>, peer: IpAddr, who: Requester, upgrade: OnUpgrade) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => return debug!(%error, "an upgrade failed"),
@@ -162,10 +167,12 @@ async fn run(public: Arc<Public>, who: Requester, upgrade: OnUpgrade) {
     public.metrics.connections.get_or_create(&LABEL).inc();
     let mut socket = Socket {
         public: Arc::clone(&public),
+        peer,
         who,
         stream,
         carrier,
         bound: None,
+        late: None,
         heard: Instant::now(),
         asked: Bytes::new(),
     };
@@ -204,11 +211,14 @@ enum End {
 
 struct Socket {
     public: Arc<Public>,
+    peer: IpAddr,
     who: Requester,
     stream: WebSocketStream<TcpStream>,
     carrier: Carrier,
     /// The session that this socket speaks for.
     bound: Option<Attached>,
+    /// What waits to be said. Boxed: few sockets have it.
+    late: Option<Box<Late>>,
     /// When the peer was last heard.
     heard: Instant,
     /// What the last ping carried: the eight bytes of an offset, or nothing. A keep-alive ping carries it again, since a peer
@@ -216,9 +226,20 @@ struct Socket {
     asked: Bytes,
 }
 
+/// Replies about a session that is unknown, to a peer that asks for it again and again. Until they have left nothing else of
+/// it is heard but one message, so that it is noticed when the peer goes away.
+struct Late {
+    due: tokio::time::Instant,
+    replies: Vec<Message>,
+    /// Close the socket behind them.
+    refused: bool,
+    next: Option<Utf8Bytes>,
+}
+
 /// What a socket waits for.
 enum Step {
     Frame(Option<Result<Message, Error>>),
+    Late,
     Outputs(Vec<Output>),
     KeepAlive,
     Shutdown,
@@ -232,7 +253,8 @@ impl Socket {
         let mut shutdown = self.public.shutdown.clone();
         loop {
             let step = tokio::select! {
-                frame = self.stream.next() => Step::Frame(frame),
+                frame = self.stream.next(), if listens(self.late.as_deref()) => Step::Frame(frame),
+                () = due(self.late.as_deref()) => Step::Late,
                 outputs = outputs(&self.public, self.bound.as_ref()) => Step::Outputs(outputs),
                 _ = keep_alive.tick() => Step::KeepAlive,
                 () = shutdown.wait() => Step::Shutdown,
@@ -240,6 +262,7 @@ impl Socket {
             let done = match step {
                 // Boxed: a socket waits far longer than it works, and what it needs only for work need not wait with it.
                 Step::Frame(frame) => Box::pin(self.handle_frame(frame)).await,
+                Step::Late => Box::pin(self.handle_late()).await,
                 Step::Outputs(outputs) => Box::pin(self.handle_outputs(outputs)).await,
                 Step::KeepAlive => Box::pin(self.handle_keep_alive()).await,
                 Step::Shutdown => {
@@ -265,7 +288,7 @@ impl Socket {
                 self.close(CloseCode::Protocol, "protocol error").await;
                 Err(End::Violation)
             }
-            Some(Ok(Message::Text(text))) => self.handle_text(&text).await,
+            Some(Ok(Message::Text(text))) => self.handle_text(text).await,
             Some(Ok(Message::Pong(payload))) => {
                 self.handle_pong(&payload);
                 Ok(())
@@ -279,8 +302,12 @@ impl Socket {
         }
     }
 
-    async fn handle_text(&mut self, text: &str) -> Result<(), End> {
+    async fn handle_text(&mut self, text: Utf8Bytes) -> Result<(), End> {
         if text.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        if let Some(late) = &mut self.late {
+            late.next = Some(text);
             return Ok(());
         }
         let bound = self.bound.as_ref().map(|attached| &attached.handle);
@@ -299,22 +326,41 @@ impl Socket {
         if let Some(attached) = exchanged.attached.take() {
             self.bound = Some(attached);
         }
-        self.send_replies(exchanged).await
+        let replies = replies(&exchanged);
+        match exchanged.unknown.map(|stray| self.judge(&stray)) {
+            Some(lateness) if lateness.delay > Duration::ZERO || lateness.refused => {
+                self.late = Some(Box::new(Late {
+                    due: tokio::time::Instant::now() + lateness.delay,
+                    replies,
+                    refused: lateness.refused,
+                    next: None,
+                }));
+                Ok(())
+            }
+            Some(_) | None if replies.is_empty() => Ok(()),
+            Some(_) | None => self.write(replies).await,
+        }
     }
 
-    /// One frame with the replies that are there; those to connects come when the session has them.
-    async fn send_replies(&mut self, exchanged: Exchanged) -> Result<(), End> {
-        let mut body = Body::default();
-        for place in &exchanged.replies {
-            match place {
-                Place::Reply(reply) => body.reply(reply),
-                Place::Greeting(_) | Place::Connect(_) => {}
-            }
+    fn judge(&self, stray: &Stray) -> Lateness {
+        let speaks =
+            (self.bound.as_ref()).is_some_and(|attached| self.public.sessions.is_here(&attached.handle));
+        self.public.judge(self.peer, stray, speaks)
+    }
+
+    async fn handle_late(&mut self) -> Result<(), End> {
+        let Some(late) = self.late.take() else {
+            return Ok(());
+        };
+        self.write(late.replies).await?;
+        if late.refused {
+            self.close(CloseCode::Policy, "the session is unknown, and was so before")
+                .await;
+            return Err(End::Violation);
         }
-        if body.is_empty() {
-            Ok(())
-        } else {
-            self.write(vec![text(body.finish())]).await
+        match late.next {
+            Some(text) => self.handle_text(text).await,
+            None => Ok(()),
         }
     }
 
@@ -534,6 +580,35 @@ impl Frames {
     fn finish(mut self) -> Vec<Message> {
         self.end_frame();
         self.done
+    }
+}
+
+/// One frame with the replies that are there; those to connects come when the session has them.
+fn replies(exchanged: &Exchanged) -> Vec<Message> {
+    let mut body = Body::default();
+    for place in &exchanged.replies {
+        match place {
+            Place::Reply(reply) => body.reply(reply),
+            Place::Greeting(_) | Place::Connect(_) => {}
+        }
+    }
+    if body.is_empty() {
+        Vec::new()
+    } else {
+        vec![text(body.finish())]
+    }
+}
+
+/// Whether the next frame is read.
+fn listens(late: Option<&Late>) -> bool {
+    late.is_none_or(|late| late.next.is_none())
+}
+
+async fn due(late: Option<&Late>) {
+    match late {
+        // Boxed, as few sockets need it.
+        Some(late) => Box::pin(tokio::time::sleep_until(late.due)).await,
+        None => std::future::pending().await,
     }
 }
 

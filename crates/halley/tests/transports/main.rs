@@ -6,3 +6,4 @@ mod callback_polling;
 mod it;
 mod listed;
 mod sockets;
+mod unknown_sessions;
