@@ -2,7 +2,8 @@
 //!
 //! The server is modelled as it is: dispatch lags behind the log, a carrier is polled only when something woke it, a read
 //! of the log takes its time and covers what is durable when it *ends*, a crash leaves what was written down. The client
-//! is a stock one: it applies a reply as a whole, says `advice.timeout` 0 after a failure, and answers pings in order.
+//! is a stock one in a browser: it applies a reply as a whole and says `advice.timeout` 0 after a failure; its browser answers
+//! pings in order, before or after the page has come to what they prove.
 //! A failure prints the steps that lead to it, cut down to what is needed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -39,6 +40,10 @@ enum Step {
     Unsubscribe(usize),
     /// The network brings the client what the server has sent.
     Arrive(usize),
+    /// The client's browser takes what is on its way over a socket, and answers pings; its page will come to it.
+    Hear,
+    /// The page closes its socket, with what it has not come to.
+    Close,
     /// The client loses what it waits on. The server hears of it, if it does, at `Notice`.
     Break,
     Notice {
@@ -62,6 +67,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..2_usize).prop_map(Step::SubscribeOnNewSocket),
         1 => (0..2_usize).prop_map(Step::Unsubscribe),
         9 => (1..6_usize).prop_map(Step::Arrive),
+        2 => Just(Step::Hear),
+        1 => Just(Step::Close),
         2 => Just(Step::Break),
         2 => any::<bool>().prop_map(|write_failed| Step::Notice { write_failed }),
         5 => Just(Step::Read),
@@ -109,6 +116,8 @@ struct World {
 struct Pipe {
     carrier: Carrier,
     frames: VecDeque<Frame>,
+    /// How many of them the client's browser has.
+    heard_frames: usize,
     /// The server's task runs.
     served: bool,
     /// The client listens.
@@ -216,6 +225,8 @@ impl World {
             }
             Step::Unsubscribe(channel) => self.unsubscribe(channel),
             Step::Arrive(count) => self.arrive(count),
+            Step::Hear => self.hear(),
+            Step::Close => self.close(),
             Step::Break => self.abandon(),
             Step::Notice { write_failed } => self.notice(write_failed),
             Step::Read => self.read(),
@@ -384,6 +395,7 @@ impl World {
         self.pipes.push(Pipe {
             carrier,
             frames: VecDeque::new(),
+            heard_frames: 0,
             served: true,
             heard: true,
             read: None,
@@ -531,6 +543,7 @@ impl World {
             let Some(frame) = pipe.frames.pop_front() else {
                 return;
             };
+            pipe.heard_frames = pipe.heard_frames.saturating_sub(1);
             match frame {
                 Frame::Event(offset) if self.client.acknowledges || carrier.kind == CarrierKind::Exchange => {
                     self.client.unapplied.push(offset);
@@ -547,8 +560,47 @@ impl World {
         }
     }
 
-    /// The client gives up what it waits on.
+    fn hear(&mut self) {
+        let socket = self
+            .link_pipe()
+            .filter(|pipe| pipe.carrier.kind == CarrierKind::Socket);
+        let Some(pipe) = socket else { return };
+        let carrier = pipe.carrier;
+        let mut asked = Vec::new();
+        pipe.frames.retain(|frame| {
+            let Frame::Ping(offset) = frame else { return true };
+            asked.push(*offset);
+            false
+        });
+        pipe.heard_frames = pipe.frames.len();
+        if let Some(session) = &mut self.session {
+            asked
+                .into_iter()
+                .for_each(|offset| session.handle_pong(self.now, carrier, offset));
+            self.wake_all();
+        }
+    }
+
+    fn close(&mut self) {
+        let socket = self.client.link.filter(|link| link.kind == CarrierKind::Socket);
+        let Some(carrier) = socket else { return };
+        self.pipes.retain(|pipe| pipe.carrier != carrier);
+        self.abandon();
+        if let Some(session) = &mut self.session {
+            let wake = session.handle_close(self.now, carrier);
+            if session.take_record_change() {
+                self.record = Some(session.snapshot());
+            }
+            if wake {
+                self.wake_all();
+            }
+        }
+    }
+
+    /// The client gives up what it waits on. Its page still comes to what its browser has.
     fn abandon(&mut self) {
+        let heard = self.link_pipe().map_or(0, |pipe| pipe.heard_frames);
+        self.arrive(heard);
         if let Some(pipe) = self.link_pipe() {
             pipe.heard = false;
             pipe.frames.clear();

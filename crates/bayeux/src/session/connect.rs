@@ -141,6 +141,9 @@ impl Session {
             self.window.rewind();
             return;
         }
+        if !lost {
+            self.note_connect(carrier);
+        }
         match self.brought_by {
             Some(CarrierKind::Exchange) if lost => self.window.rewind(),
             Some(CarrierKind::Exchange) => self.prove_sent(now),
@@ -269,6 +272,7 @@ impl Session {
             reply.advise(self.retry_after(interval));
         }
         self.tell_of_gap(held.carrier, &mut reply);
+        self.note_answer(held.carrier);
         self.agreed
             .clone()
             .outgoing(self, now, &Target::Connect, &mut reply);

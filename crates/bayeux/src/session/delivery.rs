@@ -146,6 +146,12 @@ impl Session {
     /// Time has passed. Returns whether a carrier has something to do.
     pub fn handle_timeout(&mut self, now: Instant) -> bool {
         self.life.handle_timeout(now);
+        if self.is_silent()
+            && let Some(socket) = self.socket
+        {
+            // It is open, and nothing comes of its page: that may never come to what its browser has.
+            self.take_pongs_back(socket);
+        }
         self.handle_connect_timeout(now) | self.proof.handle_timeout(now) | self.lazy.handle_timeout(now)
     }
 
@@ -187,6 +193,9 @@ impl Session {
         }
         if self.may_wait(now) {
             return None;
+        }
+        if self.window.has_unsent() {
+            self.note_push();
         }
         if let Some(event) = self.window.take(usize::MAX) {
             self.brought_by = Some(carrier.kind);

@@ -91,7 +91,7 @@ impl Session {
         self.record_changed = true;
         self.reading_for = None;
         self.window.go_back(earliest.min(sent));
-        self.proof.forget_ping();
+        self.note_way_back();
         self.agreed.replays = self.agreed.replays.saturating_add(1);
         self.agreed.acknowledged = Offset::START;
         self.agreed.promised = self.window.sent();
