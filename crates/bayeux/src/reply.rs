@@ -56,6 +56,9 @@ pub struct Received {
 /// What a client should do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct ReplyAdvice {
+    /// Several clients of one browser are connected.
+    #[serde(rename = "multiple-clients", skip_serializing_if = "is_false")]
+    multiple_clients: bool,
     /// Milliseconds to wait before the next connect.
     #[serde(skip_serializing_if = "Option::is_none")]
     interval: Option<u64>,
@@ -84,6 +87,7 @@ impl ReplyAdvice {
     /// Connect again after `interval`; the connect is held for `timeout`.
     pub fn retry(interval: Duration, timeout: Duration) -> Self {
         Self {
+            multiple_clients: false,
             interval: Some(whole_ms(interval)),
             timeout: Some(whole_ms(timeout)),
             max_interval: None,
@@ -100,6 +104,7 @@ impl ReplyAdvice {
     /// Shake hands again, now.
     pub fn handshake() -> Self {
         Self {
+            multiple_clients: false,
             interval: Some(0),
             timeout: None,
             max_interval: None,
@@ -110,6 +115,7 @@ impl ReplyAdvice {
     /// Stay away.
     pub fn none() -> Self {
         Self {
+            multiple_clients: false,
             interval: None,
             timeout: None,
             max_interval: None,
@@ -150,6 +156,24 @@ impl Reply {
 
     pub(crate) fn advise(&mut self, advice: ReplyAdvice) {
         self.advice = Some(advice);
+    }
+
+    /// Another client of the same browser is in the way: come back after `interval` or, if that is nothing, not at all. That is a
+    /// failure, but not one of CometD's errors.
+    pub(crate) fn crowd(&mut self, interval: Duration) {
+        let comes_back = !interval.is_zero();
+        self.successful = comes_back;
+        self.advice = Some(ReplyAdvice {
+            multiple_clients: true,
+            interval: comes_back.then(|| whole_ms(interval)),
+            timeout: None,
+            max_interval: None,
+            reconnect: if comes_back {
+                Reconnect::Retry
+            } else {
+                Reconnect::None
+            },
+        });
     }
 
     pub(crate) fn with_advice(mut self, advice: ReplyAdvice) -> Self {
@@ -214,6 +238,11 @@ fn display<S: Serializer>(failure: &Option<Failure>, serializer: S) -> Result<S:
         Some(failure) => serializer.collect_str(failure),
         None => serializer.serialize_none(),
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn whole_ms(duration: Duration) -> u64 {

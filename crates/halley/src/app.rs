@@ -99,6 +99,7 @@ impl App {
             transports,
             browsers: Browsers::new(storage.sessions.secret(), &config.browser_cookie),
             cors: Cors::new(&config.cors),
+            crowd: Arc::default(),
             metrics: Arc::clone(&metrics),
             unknown: Mutex::new(Unknown::new(config.unknown_sessions.clone())),
             config: Arc::clone(&config),

@@ -125,6 +125,12 @@ pub struct Session {
     pub subscribed: Vec<ChannelPattern>,
     /// Events that wait already leave with the handshake's reply.
     pub messages_during_handshake: bool,
+    /// Sessions of one browser whose connects are held at once over HTTP/1.1; -1 for any number.
+    pub max_sessions_per_browser: i32,
+    /// The same over HTTP/2.
+    pub http2_max_sessions_per_browser: i32,
+    /// How long a client waits whose connect was one too many; nothing to send it away.
+    pub multi_session_interval: Span,
 }
 
 /// Older events for who asks for them.
@@ -560,6 +566,20 @@ impl Config {
                 "an HTTP status from 400 to 599",
             );
         }
+        for (key, number) in [
+            (
+                "session.max_sessions_per_browser",
+                self.session.max_sessions_per_browser,
+            ),
+            (
+                "session.http2_max_sessions_per_browser",
+                self.session.http2_max_sessions_per_browser,
+            ),
+        ] {
+            if number < -1 {
+                return wrong(key, "a number of sessions, or -1 for any number");
+            }
+        }
         if let Err((key, reason)) = self.http2.check() {
             return wrong(&format!("http2.{key}"), reason);
         }
@@ -903,6 +923,9 @@ impl Default for Session {
             timestamps: false,
             subscribed: Vec::new(),
             messages_during_handshake: false,
+            max_sessions_per_browser: 4,
+            http2_max_sessions_per_browser: -1,
+            multi_session_interval: seconds(2),
         }
     }
 }

@@ -254,6 +254,14 @@ fn settings_that_cannot_work_are_refused_with_their_name() {
             "[session]\nduplicate_connect_status = 200",
             "session.duplicate_connect_status",
         ),
+        (
+            "[session]\nmax_sessions_per_browser = -2",
+            "session.max_sessions_per_browser",
+        ),
+        (
+            "[session]\nhttp2_max_sessions_per_browser = -2",
+            "session.http2_max_sessions_per_browser",
+        ),
         ("[websocket]\nping_interval = \"0s\"", "websocket.ping_interval"),
         ("[websocket]\nprotocol = \"a, b\"", "websocket.protocol"),
         (

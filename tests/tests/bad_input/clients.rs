@@ -181,3 +181,15 @@ async fn the_session_of_a_user_needs_no_cookie() {
     assert!(cookie.is_some());
     assert_eq!(connect(&it, &id, &[&headers]).await["successful"], true);
 }
+
+#[tokio::test]
+async fn where_clients_are_trusted_the_client_id_alone_opens_a_session() {
+    let it = It::with(|config| config.session.trust_client_session = true).await;
+    let (id, _) = anonymous(&it, &[&authorization(USERS[0])]).await;
+    assert_eq!(connect(&it, &id, &[]).await["successful"], true);
+    let other = connect(&it, &id, &[&authorization(USERS[1])]).await;
+    assert_eq!(
+        other["error"], "402::session_unknown",
+        "credentials of another user still count"
+    );
+}

@@ -1,7 +1,7 @@
 //! `/meta/connect`: the client's heartbeat, and on an exchange the only way by which events leave.
 //!
 //! * The first connect of a session is answered at once, with advice, whether or not the client asked for that.
-//! * A connect is held only when it came alone; a newer one ends an older one.
+//! * A connect is held only when it came alone, and while not too many of the same browser are; a newer one ends an older one.
 //! * The reply carries advice when the client sent some, or connects by another kind of carrier than before.
 //! * The connect says what arrived: an acknowledgement if that was agreed; otherwise the reply before it, unless the client
 //!   says that it recovers (`advice.timeout` 0 on a session that was connected) or the reply is known to be lost.
@@ -35,7 +35,7 @@ pub(crate) struct Connects {
 struct Held {
     carrier: Carrier,
     reply: Box<Reply>,
-    advise: bool,
+    advice: Advice,
     interval: Duration,
     deadline: Instant,
     /// Answer without waiting for an event.
@@ -46,6 +46,17 @@ struct Held {
     started: bool,
     /// Bytes of events that this answer may still take.
     room: usize,
+}
+
+/// What the answer to a connect tells the client to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Advice {
+    /// What it knows.
+    Known,
+    /// To connect again.
+    Retry,
+    /// To come back after the interval, or not at all without one: too many connects of its browser are held.
+    Crowded,
 }
 
 impl Connects {
@@ -116,7 +127,7 @@ impl Session {
         self.connects.held = Some(Held {
             carrier,
             reply,
-            advise,
+            advice: if advise { Advice::Retry } else { Advice::Known },
             interval: asked.interval.unwrap_or(self.settings.interval).min(longest),
             // A connect that is not to wait may still have to read the log.
             deadline: now + if wait { timeout } else { self.settings.timeout },
@@ -221,6 +232,17 @@ impl Session {
         }
     }
 
+    /// Too many connects of this client's browser are held already, so the one of this carrier is answered at once: with the advice
+    /// to connect again after `interval` or, if that is nothing, with failure and the advice to stay away. A browser has few
+    /// connections to a host, and held connects must not take all of them.
+    pub fn handle_crowded(&mut self, carrier: Carrier, interval: Duration) {
+        if let Some(held) = self.connects.held.as_mut().filter(|held| held.carrier == carrier) {
+            held.advice = Advice::Crowded;
+            held.interval = interval;
+            held.due = true;
+        }
+    }
+
     /// Events have left for an answer whose reply has not: they belong together.
     pub fn is_answering(&self) -> bool {
         self.connects.held.as_ref().is_some_and(|held| held.started) || self.is_greeting()
@@ -266,7 +288,11 @@ impl Session {
         let is_busy = !self.connects.busy.is_zero();
         if self.life.is_over() {
             reply.advise(ReplyAdvice::none());
-        } else if held.advise || is_busy || self.connects.told_busy {
+        } else if held.advice == Advice::Crowded {
+            // The next answer takes the interval back.
+            self.connects.advised = None;
+            reply.crowd(held.interval);
+        } else if held.advice == Advice::Retry || is_busy || self.connects.told_busy {
             self.connects.advised = Some(held.carrier.kind);
             self.connects.told_busy = is_busy;
             reply.advise(self.retry_after(interval));

@@ -3,6 +3,7 @@
 //! The one rule of locking: a session's lock may be held while a map of routing or of this registry is changed, never the
 //! other way round; and no lock is held across an await.
 
+mod crowd;
 mod handle;
 mod sleep;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use crate::auth::{Browser, Principal};
 use crate::log::{EventLog, Interest, Limit, LogError, SessionRecord, SessionStore};
 use crate::metrics::Metrics;
 
+pub use crowd::{Crowd, Seat};
 pub use handle::{Handle, Subscriber};
 use handle::{Owner, Stage, State};
 use timers::Timers;
@@ -224,6 +226,11 @@ impl Sessions {
             state.wake()
         };
         waiting.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+
+    /// Too many connects of the same browser are held: the one of this carrier is answered now.
+    pub fn handle_crowded(&self, handle: &Handle, carrier: Carrier, interval: Duration) {
+        handle.state.lock().session.handle_crowded(carrier, interval);
     }
 
     fn departures_of(&self, client_id: &ClientId) -> &AtomicU64 {

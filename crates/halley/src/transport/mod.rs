@@ -27,7 +27,7 @@ use crate::cors::{Cors, Source};
 use crate::http::{self, Reply, Service, Shutdown};
 use crate::log::EventLog;
 use crate::metrics::{Metrics, Outcome};
-use crate::sessions::{Handle, Requester, Sessions};
+use crate::sessions::{Crowd, Handle, Requester, Sessions};
 
 pub use unknown::Unknown;
 use unknown::{Lateness, Stray};
@@ -89,6 +89,8 @@ pub struct Public {
     pub browsers: Browsers,
     /// Whose pages may ask.
     pub cors: Cors,
+    /// How many connects each browser has held.
+    pub crowd: Arc<Crowd>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Who was told that a session is unknown.
@@ -126,6 +128,17 @@ impl Connection {
         }
     }
 
+    /// How many sessions of one browser may have a connect held, if that is bounded.
+    fn most_held(&self) -> Option<usize> {
+        let session = &self.public.config.session;
+        let most = if self.is_shared {
+            session.http2_max_sessions_per_browser
+        } else {
+            session.max_sessions_per_browser
+        };
+        usize::try_from(most).ok()
+    }
+
     /// The response that is about to leave carries a connect reply of this session.
     fn replies_for(&self, last: LastReply, response: &mut Reply) {
         let LastReply { handle, carrier } = &last;
@@ -147,42 +160,44 @@ impl Connection {
 }
 
 impl Connection {
-    /// Finds the transport for a request that may be asked.
-    async fn route(self, request: Request<Incoming>) -> Reply {
+    /// Answers a request that may be asked. Nothing of it stays here: hyper keeps room for this future as long as the connection
+    /// is there.
+    fn route(self, request: Request<Incoming>) -> BoxFuture<'static, Reply> {
         let public = Arc::clone(&self.public);
+        let at_once = |reply| Box::pin(std::future::ready(reply));
         if !public.serves(request.uri().path()) {
-            return http::text(StatusCode::NOT_FOUND, public.directions());
+            return at_once(http::text(StatusCode::NOT_FOUND, public.directions()));
         }
         if request.method() == Method::OPTIONS {
-            return public.cors.preflight(&request);
+            return at_once(public.cors.preflight(&request));
         }
         match public.transport_of(&request) {
-            Some(transport) => (transport.answer)(public, self, request).await,
-            None => public.not_allowed(),
+            Some(transport) => (transport.answer)(public, self, request),
+            None => at_once(public.not_allowed()),
         }
     }
 }
 
 impl Service for Connection {
-    async fn answer(mut self, request: Request<Incoming>) -> Reply {
+    fn answer(mut self, request: Request<Incoming>) -> impl Future<Output = Reply> + Send {
         self.is_shared = request.version() == Version::HTTP_2;
         if !self.is_shared {
             // Another request on this connection: the response before it was written.
             self.last_replies.lock().clear();
         }
         let public = Arc::clone(&self.public);
-        match public.cors.source(&request) {
-            Source::Own => self.route(request).await,
-            Source::Listed(origin) => {
-                let mut reply = self.route(request).await;
+        let source = public.cors.source(&request);
+        let (origin, answered) = match source {
+            Source::Own => (None, self.route(request)),
+            Source::Listed(origin) => (Some(origin), self.route(request)),
+            Source::Foreign => (None, public.refuse_origin(&request)),
+        };
+        async move {
+            let mut reply = answered.await;
+            if let Some(origin) = origin {
                 public.cors.share(origin, &mut reply);
-                reply
             }
-            Source::Foreign => {
-                let result = "origin_refused";
-                public.metrics.refusals.get_or_create(&Outcome { result }).inc();
-                public.cors.refuse(&request)
-            }
+            reply
         }
     }
 
@@ -224,6 +239,12 @@ impl Public {
             response.headers_mut().insert(header::ALLOW, methods);
         }
         response
+    }
+
+    fn refuse_origin(&self, request: &Request<Incoming>) -> BoxFuture<'static, Reply> {
+        let result = "origin_refused";
+        self.metrics.refusals.get_or_create(&Outcome { result }).inc();
+        Box::pin(std::future::ready(self.cors.refuse(request)))
     }
 
     fn directions(&self) -> String {

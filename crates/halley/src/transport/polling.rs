@@ -12,9 +12,10 @@ use serde_json::json;
 
 use super::exchange::{Exchanged, Place, exchange};
 use super::{Connection, LastReply, Public};
+use crate::auth::Browser;
 use crate::http::{self, Reply};
 use crate::metrics;
-use crate::sessions::{Handle, Requester};
+use crate::sessions::{Handle, Requester, Seat};
 
 /// What one request led to.
 pub(super) struct Polled {
@@ -37,6 +38,22 @@ pub(super) enum NoMessages {
     Superseded,
     /// The body was refused as a whole, or the log could not be read or written.
     Refused(StatusCode, String),
+}
+
+/// The place of a connect among those that its browser has held.
+enum Seating {
+    /// It takes none from others.
+    Unneeded,
+    /// If it has to wait: in this browser, of which so many sessions may.
+    Wanted(Browser, usize),
+    /// It waits.
+    Taken(#[expect(dead_code, reason = "held, never looked at")] Seat),
+}
+
+impl Seating {
+    fn of(bounded: Option<(Browser, usize)>) -> Self {
+        bounded.map_or(Self::Unneeded, |(browser, most)| Self::Wanted(browser, most))
+    }
 }
 
 /// Handles the bodies of one request, and holds its connect until there is something to say.
@@ -66,7 +83,8 @@ pub(super) async fn poll(
         refused = (lateness.refused).then(|| TryLater(lateness.delay.as_secs() + 1));
         wait(public, lateness.delay).await;
     }
-    let polled = respond(public, carrier, exchanged, label).await?;
+    let seating = Seating::of(who.browser.clone().zip(connection.most_held()));
+    let polled = respond(public, carrier, seating, exchanged, label).await?;
     Ok(Polled { refused, ..polled })
 }
 
@@ -81,6 +99,7 @@ async fn wait(public: &Public, delay: Duration) {
 async fn respond(
     public: &Arc<Public>,
     carrier: bayeux::Carrier,
+    mut seating: Seating,
     exchanged: Exchanged,
     label: &metrics::Transport,
 ) -> Result<Polled, NoMessages> {
@@ -89,7 +108,8 @@ async fn respond(
     let mut held = Held::default();
     let wanted = Wanted::of(&exchanged.replies);
     if let Some(handle) = &wanted.handle {
-        hold(public, handle, carrier, wanted.replies, &mut held, label).await?;
+        let place = (carrier, &mut seating);
+        hold(public, handle, place, wanted.replies, &mut held, label).await?;
     }
     public
         .metrics
@@ -169,7 +189,7 @@ impl Wanted {
 async fn hold(
     public: &Arc<Public>,
     handle: &Arc<Handle>,
-    carrier: bayeux::Carrier,
+    (carrier, seating): (bayeux::Carrier, &mut Seating),
     wanted: usize,
     held: &mut Held,
     label: &metrics::Transport,
@@ -180,7 +200,7 @@ async fn hold(
     let mut replies = 0;
     while replies < wanted {
         let outputs = tokio::select! {
-            outputs = public.sessions.outputs(handle, carrier, usize::MAX) => outputs,
+            outputs = outputs(public, handle, carrier, seating) => outputs,
             () = shutdown.wait(), if !stopping => {
                 stopping = true;
                 public.sessions.release(handle);
@@ -212,6 +232,28 @@ async fn hold(
         }
     }
     Ok(())
+}
+
+/// What there is to do: at once if there is anything, since only who waits is in the way of others.
+async fn outputs(
+    public: &Public,
+    handle: &Arc<Handle>,
+    carrier: bayeux::Carrier,
+    seating: &mut Seating,
+) -> Vec<Output> {
+    if let Seating::Wanted(browser, most) = seating {
+        let outputs = public.sessions.outputs(handle, carrier, usize::MAX).now();
+        if !outputs.is_empty() {
+            return outputs;
+        }
+        let seat = public.crowd.seat(browser, handle, *most);
+        if seat.is_none() {
+            let interval = public.config.session.multi_session_interval.0;
+            public.sessions.handle_crowded(handle, carrier, interval);
+        }
+        *seating = seat.map_or(Seating::Unneeded, Seating::Taken);
+    }
+    public.sessions.outputs(handle, carrier, usize::MAX).await
 }
 
 /// A request that was refused as a whole. Some clients read the JSON, so it is a Bayeux message; the status says the rest.

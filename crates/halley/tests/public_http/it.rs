@@ -1,5 +1,6 @@
 //! A broker in this process, and short words for talking to it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -66,9 +67,11 @@ pub(crate) fn request(method: &str, headers: &[(&str, &str)], body: &str) -> Req
 
 /// Sends a request of HTTP/1.1 on a connection of its own.
 pub(crate) async fn send(app: &App, request: Request<Full<Bytes>>) -> Answer {
-    let stream = TcpStream::connect(app.public_addr())
-        .await
-        .expect("the broker listens");
+    send_to(app.public_addr(), request).await
+}
+
+async fn send_to(addr: SocketAddr, request: Request<Full<Bytes>>) -> Answer {
+    let stream = TcpStream::connect(addr).await.expect("the broker listens");
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .expect("a connection");
@@ -91,6 +94,11 @@ pub(crate) async fn whole(mut response: Response<Incoming>) -> Answer {
 
 pub(crate) async fn post(app: &App, headers: &[(&str, &str)], body: &Value) -> Answer {
     send(app, request("POST", headers, &body.to_string())).await
+}
+
+/// The same without the broker at hand.
+pub(crate) async fn post_to(addr: SocketAddr, headers: &[(&str, &str)], body: &Value) -> Answer {
+    send_to(addr, request("POST", headers, &body.to_string())).await
 }
 
 pub(crate) fn handshake() -> Value {

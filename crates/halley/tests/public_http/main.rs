@@ -8,3 +8,4 @@ mod cors;
 mod frames;
 mod http2;
 mod it;
+mod tabs;

@@ -65,6 +65,8 @@ impl Server {
                     .ok_or("no such session")?
                     .handle_busy(interval);
             }
+            // Too many connects of the same browser are held: the one on this carrier cannot be.
+            ["crowded", name, interval] => self.crowd(name, duration(interval)?).ok_or("no such carrier")?,
             // A client that has shaken hands, subscribed and connected: `! client s1 [ack] [ws1] /foo …`
             ["client", id, ref rest @ ..] => return self.greet(id, rest),
             // A carrier is gone; a response did not reach its client; a client closes its socket, or answers the broker's close;
@@ -213,6 +215,16 @@ impl Server {
             .into_iter()
             .find(|said| !said.what.contains(r#""successful":true"#));
         refused.map_or(Ok(()), |said| Err(said.what))
+    }
+
+    fn crowd(&mut self, name: &str, interval: Duration) -> Option<()> {
+        let carrier = self.carriers.get(name)?.carrier;
+        for id in self.sessions.keys().cloned().collect::<Vec<_>>() {
+            let session = self.sessions.get_mut(&id).expect("a session in memory");
+            session.handle_crowded(carrier, interval);
+            self.drain(&id);
+        }
+        Some(())
     }
 
     fn lose(&mut self, name: &str) -> Option<()> {
