@@ -584,6 +584,10 @@ impl World {
     fn close(&mut self) {
         let socket = self.client.link.filter(|link| link.kind == CarrierKind::Socket);
         let Some(carrier) = socket else { return };
+        if self.session.is_none() {
+            // It was silent for so long that it has come to everything.
+            return self.abandon();
+        }
         self.pipes.retain(|pipe| pipe.carrier != carrier);
         self.abandon();
         if let Some(session) = &mut self.session {

@@ -146,12 +146,6 @@ impl Session {
     /// Time has passed. Returns whether a carrier has something to do.
     pub fn handle_timeout(&mut self, now: Instant) -> bool {
         self.life.handle_timeout(now);
-        if self.is_silent()
-            && let Some(socket) = self.socket
-        {
-            // It is open, and nothing comes of its page: that may never come to what its browser has.
-            self.take_pongs_back(socket);
-        }
         self.handle_connect_timeout(now) | self.proof.handle_timeout(now) | self.lazy.handle_timeout(now)
     }
 

@@ -5,9 +5,9 @@
 //! unproven: a client that catches up, and breaks again within that time, must not have to do it all again.
 //!
 //! Received by the browser, that is. Its page comes to it later, unless the page closes the socket first, as when it is loaded
-//! again or wakes up: then what the page has not come to is gone. So a close that the client begins takes back what only pongs
-//! have proven, and so does the silence of a client whose socket is open. A connect that follows a reply on the same socket
-//! comes from the page.
+//! again or gave up waiting: then what the page has not come to is gone. So a close that the client begins takes back what
+//! only pongs have proven. A connect that follows a reply on the same socket comes from the page. (A page that hangs for so
+//! long that its session is put to rest is believed to have come to what its browser had.)
 
 use std::time::Instant;
 
@@ -93,7 +93,7 @@ impl Session {
         self.handle_carrier_lost(now, carrier)
     }
 
-    pub(super) fn take_pongs_back(&mut self, carrier: Carrier) {
+    fn take_pongs_back(&mut self, carrier: Carrier) {
         let Some(after) = self.proof.unapplied else { return };
         if self.socket == Some(carrier) && !self.life.is_over() && after < self.window.proven() {
             self.window.go_back(after);
