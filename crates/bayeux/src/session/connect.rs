@@ -159,6 +159,9 @@ impl Session {
             self.window.rewind();
             return;
         }
+        if !lost {
+            self.note_connect(carrier);
+        }
         let Some(brought_by) = self.brought_by else {
             return;
         };
@@ -311,6 +314,7 @@ impl Session {
             reply.advise(self.retry_after(interval));
         }
         self.tell_of_gap(held.carrier, &mut reply);
+        self.note_answer(held.carrier);
         self.agreed
             .clone()
             .outgoing(self, now, &Target::Connect, &mut reply);

@@ -199,6 +199,9 @@ impl Session {
         if self.may_wait(now) {
             return None;
         }
+        if self.window.has_unsent() {
+            self.note_push();
+        }
         if let Some(event) = self.window.take(usize::MAX) {
             self.brought_by = Some(carrier);
             return Some(Output::Event(event));

@@ -455,15 +455,33 @@ impl Sessions {
         self.reschedule(handle, &mut state);
     }
 
+    /// The peer of a socket has closed it.
+    pub fn handle_close(&self, handle: &Arc<Handle>, carrier: Carrier) {
+        self.let_go(handle, carrier, Session::handle_close);
+    }
+
     /// A carrier is gone.
     pub fn handle_carrier_lost(&self, handle: &Arc<Handle>, carrier: Carrier) {
+        self.let_go(handle, carrier, Session::handle_carrier_lost);
+    }
+
+    fn let_go(
+        &self,
+        handle: &Arc<Handle>,
+        carrier: Carrier,
+        how: fn(&mut Session, Instant, Carrier) -> bool,
+    ) {
         let mut state = handle.state.lock();
         state.waiting.retain(|(waiting, _)| *waiting != carrier);
-        let others = if state.session.handle_carrier_lost(Instant::now(), carrier) {
+        let others = if how(&mut state.session, Instant::now(), carrier) {
             state.wake()
         } else {
             Vec::new()
         };
+        if state.stage == Stage::Here && state.session.take_record_change() {
+            // Not waited for, as with a pong.
+            drop(self.put(handle, &mut state));
+        }
         self.reschedule(handle, &mut state);
         drop(state);
         others.into_iter().for_each(|(_, waker)| waker.wake());

@@ -296,6 +296,9 @@ impl Socket {
             // Pings are answered by the library, a close is acknowledged by it, and binary frames mean nothing here.
             Some(Ok(Message::Ping(_) | Message::Binary(_) | Message::Frame(_))) => Ok(()),
             Some(Ok(Message::Close(_))) => {
+                if let Some(attached) = &self.bound {
+                    self.public.sessions.handle_close(&attached.handle, self.carrier);
+                }
                 let _ = self.stream.flush().await;
                 Err(End::Closed)
             }

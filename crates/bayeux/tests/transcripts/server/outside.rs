@@ -83,13 +83,15 @@ impl Server {
             ["crowded", name, interval] => self.crowd(name, duration(interval)?).ok_or("no such carrier")?,
             // A client that has shaken hands, subscribed and connected: `! client s1 [ack] [ws1] /foo …`
             ["client", id, ref rest @ ..] => return self.greet(id, rest),
-            // A carrier is gone; a response did not reach its client; a socket answers its oldest ping.
+            // A carrier is gone; a response did not reach its client; a client closes its socket, or answers the broker's close;
+            // a socket answers its oldest ping.
             ["lost", name] => self.lose(name).ok_or("no such carrier")?,
             ["reply-lost", id] => self
                 .sessions
                 .get_mut(id)
                 .ok_or("no such session")?
                 .handle_reply_lost(),
+            ["closed", name] => self.closed(name).ok_or("no such carrier")?,
             ["close-answered", name] => self.close_answered(name).ok_or("no such carrier")?,
             ["pong", name] => self.pong(name, None).ok_or("no ping to answer")?,
             ["pong", name, offset] => self
@@ -271,7 +273,17 @@ impl Server {
         Some(())
     }
 
-    /// Answers the oldest ping, or none.
+    fn closed(&mut self, name: &str) -> Option<()> {
+        let open = self.carriers.remove(name)?;
+        for (id, session) in &mut self.sessions {
+            session.handle_close(self.now, open.carrier);
+            if session.take_record_change() {
+                self.records.insert(id.clone(), (session.snapshot(), self.epoch));
+            }
+        }
+        Some(())
+    }
+
     fn close_answered(&mut self, name: &str) -> Option<()> {
         let carrier = self.carriers.get(name)?.carrier;
         self.sessions
@@ -280,6 +292,7 @@ impl Server {
         Some(())
     }
 
+    /// Answers the oldest ping, or none.
     fn pong(&mut self, name: &str, unasked: Option<Offset>) -> Option<()> {
         let open = self.carriers.get_mut(name)?;
         let offset = unasked.or_else(|| open.pings.pop_front())?;
