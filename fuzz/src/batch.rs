@@ -134,7 +134,7 @@ fn check_message(message: &Message<'_>, raw: &RawValue, limits: &Limits) {
         Asked::Subscribe => Some("/meta/subscribe"),
         Asked::Unsubscribe => Some("/meta/unsubscribe"),
         Asked::Disconnect => Some("/meta/disconnect"),
-        Asked::Service | Asked::Publish(_) => None,
+        Asked::Service(_) | Asked::Publish(_) => None,
     };
     match (&message.target, meta(&message.target)) {
         (_, Some(meta)) => assert_eq!(channel, meta),

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{Connection, say};
+use crate::{Connection, Transport, say};
 
 /// The path of the Bayeux endpoint on the public listener.
 pub const ENDPOINT: &str = "/cometd";
@@ -36,6 +36,8 @@ pub struct Settings {
     pub in_memory: bool,
     /// Users `15000`, `15001`, …, each with the token `secret-USER`.
     pub users: u32,
+    /// `public.transports`; none for the default.
+    pub transports: &'static [Transport],
     /// More TOML, put at the end of the file: whole tables only.
     pub extra: String,
 }
@@ -48,6 +50,7 @@ impl Default for Settings {
             resume_window: "1h",
             in_memory: false,
             users: 2,
+            transports: &[],
             extra: String::new(),
         }
     }
@@ -60,8 +63,15 @@ impl Settings {
             true => "memory:".to_owned(),
             false => format!("file:{}", folder.join("data").display()),
         };
+        let transports = match self.transports {
+            [] => String::new(),
+            transports => {
+                let names: Vec<_> = transports.iter().map(|transport| transport.name()).collect();
+                format!("transports = {names:?}\n")
+            }
+        };
         let mut toml = format!(
-            "[public]\nlisten = \"{public}\"\n\n\
+            "[public]\nlisten = \"{public}\"\n{transports}\n\
              [internal]\nlisten = \"{internal}\"\n\n\
              [log]\nurl = \"{log}\"\n\n\
              [session]\ntimeout = \"{}\"\nmax_interval = \"{}\"\nresume_window = \"{}\"\n\n\

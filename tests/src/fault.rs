@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::{Broker, Client, ENDPOINT, Ledger, Node, Proxy, Publisher, Report, Seen, Settings, say};
+use crate::{
+    Application, Broker, Client, ENDPOINT, Ledger, Node, Proxy, Publisher, Report, Seen, Settings, say,
+};
 
 /// The channel that everything is published to.
 const CHANNEL: &str = "/v2/me/calls";
@@ -159,7 +161,11 @@ impl Fault {
             url: format!("http://{}{ENDPOINT}", proxy.address),
             ..client
         };
-        let acknowledging = if client.ack { "acknowledging" } else { "plain" };
+        let acknowledging = if client.acknowledges() {
+            "acknowledging"
+        } else {
+            "plain"
+        };
         let client = client.start()?;
         client.subscribe(CHANNEL).await;
 
@@ -185,7 +191,7 @@ impl Fault {
         let resend_limit = (rate * (PROOF + self.outage()).as_secs_f64()) as usize;
 
         let seen = client
-            .until_received(Node::PATIENCE, publisher.accepted().len())
+            .until_received(Application::PATIENCE, publisher.accepted().len())
             .await;
         let report = Ledger::new(publisher.numbers(), seen.numbers()).report();
         let what = format!("{self:?} x {}, {acknowledging} {}", self.times(), client.name());

@@ -57,9 +57,15 @@ pub(crate) const ALL: &[Step] = &[
     },
     Step {
         name: "npm",
-        why: "npm ci in tests/js: the CometD clients 9.0.0 and 3.1.14 as they are published, at locked versions",
+        why: "npm ci in tests/js: CometD clients of every major, 3 to 9, as they are published, at locked versions",
         needs: &[],
         run: npm,
+    },
+    Step {
+        name: "chromium",
+        why: "a browser for the tests with pages: Debian's, at /usr/bin/chromium",
+        needs: &[],
+        run: chromium,
     },
     Step {
         name: "release",
@@ -78,6 +84,12 @@ pub(crate) const ALL: &[Step] = &[
         why: "unmodified CometD clients over WebSocket and long-polling: each event once, in order, to its user only",
         needs: &["npm", "release"],
         run: || e2e("stock_clients"),
+    },
+    Step {
+        name: "browser",
+        why: "the newest CometD client in headless Chromium: origins, cookies, reloads, tabs, WebSockets refused and cut",
+        needs: &["npm", "chromium", "release"],
+        run: || e2e("browser"),
     },
     Step {
         name: "nothing-lost",
@@ -211,6 +223,22 @@ fn is_network_trouble(npm_said: &str) -> bool {
     .any(|code| npm_said.contains(code))
 }
 
+/// Installs Chromium where that is allowed.
+fn chromium() -> Outcome {
+    const CHROMIUM: &str = "/usr/bin/chromium";
+    if is_there(CHROMIUM) {
+        return Outcome::Passed;
+    }
+    match install(
+        &["chromium"],
+        "there is no /usr/bin/chromium; install Debian's package chromium",
+    ) {
+        Ok(()) if is_there(CHROMIUM) => Outcome::Passed,
+        Ok(()) => Outcome::Skipped(format!("the package chromium brought no {CHROMIUM}")),
+        Err(reason) => Outcome::Skipped(reason),
+    }
+}
+
 /// Installs packages on Debian when root asks; an error says why not.
 pub(crate) fn install(packages: &[&str], by_hand: &str) -> Result<(), String> {
     let user = output(Command::new("id").arg("-u")).unwrap_or_default();
@@ -221,8 +249,11 @@ pub(crate) fn install(packages: &[&str], by_hand: &str) -> Result<(), String> {
         "missing here, so: apt-get install -y --no-install-recommends {}",
         packages.join(" ")
     ));
-    let install = ["install", "-y", "--no-install-recommends"];
-    match succeed(Command::new("apt-get").args(install).args(packages)) {
+    let mut command = Command::new("apt-get");
+    command
+        .args(["install", "-y", "--no-install-recommends"])
+        .args(packages);
+    match succeed(command.env("DEBIAN_FRONTEND", "noninteractive")) {
         Outcome::Passed => Ok(()),
         Outcome::Failed(_) | Outcome::Skipped(_) => Err(format!("{by_hand} (apt-get could not)")),
     }

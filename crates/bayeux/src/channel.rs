@@ -178,7 +178,7 @@ impl ChannelPattern {
     }
 
     /// Like [`ChannelPattern::matches`], but for rules: these reach into `/meta` and `/service` too.
-    pub(crate) fn covers(&self, channel: &ChannelName) -> bool {
+    pub fn covers(&self, channel: &ChannelName) -> bool {
         let (pattern, name) = (self.as_str(), channel.as_str());
         let below = || name.strip_prefix(self.stem()).filter(|rest| !rest.is_empty());
         match self.reach() {

@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use crate::message::Echo;
-use crate::{Delivery, Failure, Limits, Message, Reply};
+use crate::{Delivery, Direct, Failure, Limits, Message, Reply};
 
 /// One element of a body: a message, or the reply to what should have been one.
 pub type Decoded<'a> = Result<Message<'a>, Box<Reply>>;
@@ -132,6 +132,12 @@ impl Body {
     pub fn event(&mut self, event: &Delivery) {
         self.separate();
         self.bytes.extend_from_slice(event.message());
+    }
+
+    /// Adds a message that is no event of the log.
+    pub fn direct(&mut self, message: &Direct) {
+        self.separate();
+        self.bytes.extend_from_slice(message.message());
     }
 
     /// Nothing was added.

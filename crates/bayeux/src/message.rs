@@ -44,7 +44,7 @@ pub enum Target {
     /// `/meta/disconnect`
     Disconnect,
     /// `/service/…`
-    Service,
+    Service(ChannelName),
     /// A publish.
     Publish(ChannelName),
 }
@@ -154,7 +154,7 @@ fn parse_target(channel: Option<&RawValue>, limits: &Limits) -> Result<Target, F
             match name.kind() {
                 // Look-alikes such as `/meta/subscribe/x` are nobody's channel.
                 ChannelKind::Meta => Err(Failure::Denied(Action::ChannelCreate)),
-                ChannelKind::Service => Ok(Target::Service),
+                ChannelKind::Service => Ok(Target::Service(name)),
                 ChannelKind::Broadcast => Ok(Target::Publish(name)),
             }
         }

@@ -124,7 +124,7 @@ impl Node {
         match answer {
             Answer::Reply(reply) => Some(json(&reply)),
             Answer::Held => None,
-            Answer::Publish(_) => panic!("a handshake publishes nothing"),
+            Answer::Publish(_) | Answer::Service(..) => panic!("a handshake is no publish and no call"),
         }
     }
 
@@ -175,6 +175,7 @@ impl Node {
         match answer {
             Answer::Reply(reply) => Answered::Reply(json(&reply)),
             Answer::Held => Answered::Held,
+            Answer::Service(..) => panic!("there is no service here"),
             Answer::Publish(publish) => {
                 let published = Published {
                     channel: publish.channel,
@@ -282,6 +283,7 @@ impl Node {
                     .collect(),
             }),
             Output::Superseded => Said::Superseded,
+            Output::Direct(_) => panic!("nobody was asked, and nobody was sent away"),
         })
     }
 

@@ -3,11 +3,16 @@
 //! Browsers and libraries answer a ping by themselves and in order, so the pong says that everything before the ping was
 //! received. At most one ping is outstanding, and there is at most one in [`crate::Settings::proof_interval`] unless much is
 //! unproven: a client that catches up, and breaks again within that time, must not have to do it all again.
+//!
+//! Received by the browser, that is. Its page comes to it later, unless the page closes the socket first, as when it is loaded
+//! again or gave up waiting: then what the page has not come to is gone. So a close that the client begins takes back what
+//! only pongs have proven. A connect that follows a reply on the same socket comes from the page. (A page that hangs for so
+//! long that its session is put to rest is believed to have come to what its browser had.)
 
 use std::time::Instant;
 
 use super::{Output, Session};
-use crate::{Carrier, Offset};
+use crate::{Carrier, CarrierKind, Offset};
 
 /// So many events are worth a ping of their own.
 const MUCH: usize = 256;
@@ -15,6 +20,12 @@ const MUCH: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Proof {
     outstanding: Option<Offset>,
+    /// After here come the events that were pushed and that no connect has proven.
+    unapplied: Option<Offset>,
+    /// After here, those of them that were pushed since a connect was answered.
+    since_answer: Option<Offset>,
+    /// Where that was.
+    answered: Option<Carrier>,
     /// No ping before this.
     not_before: Option<Instant>,
     /// Waiting for `not_before` to send the next one.
@@ -27,9 +38,10 @@ pub(super) struct Proof {
 }
 
 impl Proof {
-    /// The socket that was asked is another one's concern now. What is to be written down stays so.
+    /// What was asked or said on a socket is of no concern now. What is to be written down stays so.
     pub(super) fn forget_ping(&mut self) {
         self.outstanding = None;
+        self.answered = None;
         self.not_before = None;
         self.waiting = false;
     }
@@ -61,17 +73,70 @@ impl Session {
     pub fn handle_pong(&mut self, now: Instant, carrier: Carrier, offset: Offset) {
         if self.socket == Some(carrier) && self.proof.outstanding == Some(offset) {
             self.proof.outstanding = None;
+            self.direct.prove_asked(carrier);
+            let before = self.window.proven();
             self.window.prove(offset);
-            self.note_proof(now);
+            if self.window.proven() > before {
+                self.note_proof(now);
+            }
             self.begin_replays();
         }
     }
 
     /// The peer of a socket has answered our close: like a pong, after everything that we sent before.
     pub fn handle_close_answered(&mut self, now: Instant, carrier: Carrier) {
-        if self.socket == Some(carrier) && self.brought_by == Some(carrier) && !self.agreed.acknowledges() {
+        if self.socket != Some(carrier) || self.agreed.acknowledges() {
+            return;
+        }
+        self.direct.prove_all(carrier);
+        if self.brought_by == Some(carrier) {
             self.prove_sent(now);
         }
+    }
+
+    /// The peer has closed a socket, and not to answer our close. The carrier is gone with it: returns whether another one may
+    /// have something to do now.
+    pub fn handle_close(&mut self, now: Instant, carrier: Carrier) -> bool {
+        self.take_pongs_back(carrier);
+        self.handle_carrier_lost(now, carrier)
+    }
+
+    fn take_pongs_back(&mut self, carrier: Carrier) {
+        let Some(after) = self.proof.unapplied else { return };
+        if self.socket == Some(carrier) && !self.life.is_over() && after < self.window.proven() {
+            self.window.go_back(after);
+            // What was written down of the cursor says more than is true.
+            self.record_changed = true;
+        }
+    }
+
+    /// An event is about to be pushed.
+    pub(super) fn note_push(&mut self) {
+        let after = self.window.sent();
+        self.proof.unapplied.get_or_insert(after);
+        self.proof.since_answer.get_or_insert(after);
+    }
+
+    /// A connect is answered on this carrier.
+    pub(super) fn note_answer(&mut self, carrier: Carrier) {
+        self.proof.answered = Some(carrier);
+        self.proof.since_answer = None;
+    }
+
+    /// A connect came: its client has come to the reply to the last one, and to everything before.
+    pub(super) fn note_connect(&mut self, carrier: Carrier) {
+        let answered = self.proof.answered.take();
+        if answered.is_some_and(|answered| answered == carrier || answered.kind == CarrierKind::Exchange) {
+            self.proof.unapplied = self.proof.since_answer;
+        }
+    }
+
+    /// The window went back, further than its client has come.
+    pub(super) fn note_way_back(&mut self) {
+        let proven = self.window.proven();
+        self.proof.forget_ping();
+        self.proof.unapplied = self.proof.unapplied.map(|after| after.min(proven));
+        self.proof.since_answer = self.proof.since_answer.map(|after| after.min(proven));
     }
 
     /// The cursor of a session that does not acknowledge has moved and should be written down.
@@ -94,9 +159,10 @@ impl Session {
         let plain = !self.agreed.delivers_with_connect();
         if self.socket != Some(carrier)
             || !plain
+            || self.life.is_over()
             || self.awaits_connect()
             || self.proof.outstanding.is_some()
-            || !self.window.has_unproven()
+            || !(self.window.has_unproven() || self.direct.has_unasked(carrier))
         {
             return None;
         }
@@ -107,6 +173,7 @@ impl Session {
         }
         self.proof.not_before = Some(now + self.settings.proof_interval);
         self.proof.outstanding = Some(self.window.sent());
+        self.direct.ask(carrier);
         Some(Output::Ping(self.window.sent()))
     }
 

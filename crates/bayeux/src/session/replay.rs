@@ -97,7 +97,7 @@ impl Session {
         self.window.go_back(earliest.min(sent));
         // What was dispatched before they were routed was never handed over: it has to be read.
         self.window.missed(routed);
-        self.proof.forget_ping();
+        self.note_way_back();
         self.agreed.replays = self.agreed.replays.saturating_add(1);
         self.agreed.acknowledged = Offset::START;
         self.agreed.promised = self.window.sent();

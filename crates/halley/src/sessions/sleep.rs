@@ -95,8 +95,8 @@ impl Sessions {
     }
 
     fn put_to_sleep(self: &Arc<Self>, handle: &Arc<Handle>, state: &mut State) {
-        if !state.session.was_connected() {
-            debug!(client = ?handle.client_id, "forgotten: it never connected");
+        if !state.session.was_connected() || state.session.is_ending() {
+            debug!(client = ?handle.client_id, "forgotten: it never connected, or was to end");
             self.remove(handle, state);
             return;
         }

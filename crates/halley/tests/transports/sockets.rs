@@ -214,6 +214,44 @@ async fn the_second_socket_of_a_session_gets_its_events_and_the_first_its_replie
     }
 }
 
+/// The first event that a session gets on its next socket, when 1 came on this one and was proven by a pong, and 2 comes now.
+async fn first_event_after(leave: impl AsyncFnOnce(Socket)) -> Value {
+    let app = broker(trusting).await;
+    let id = session(&app).await;
+    let mut socket = Socket::open(&app).await;
+    socket.say(&connect(&id)).await;
+    socket.hear().await;
+    publish(&app, "/a", json!(1)).await;
+    assert_eq!(socket.hear().await[0]["data"], 1);
+    // The pong is on its way before this is.
+    socket.say(&subscribe(&id, "/b")).await;
+    assert_eq!(socket.hear().await[0]["subscription"], "/b");
+    leave(socket).await;
+    let mut next = Socket::open(&app).await;
+    next.say(&connect(&id)).await;
+    publish(&app, "/a", json!(2)).await;
+    loop {
+        if let Some(data) = next.hear().await[0].get("data") {
+            return data.clone();
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_pong_has_proven_comes_again_when_the_client_closes_the_socket() {
+    let first = first_event_after(async |mut socket| {
+        socket.send(Message::Close(None)).await;
+        socket.closed().await;
+    });
+    assert_eq!(first.await, 1);
+}
+
+#[tokio::test]
+async fn what_a_pong_has_proven_does_not_come_again_when_the_socket_breaks() {
+    let first = first_event_after(async |socket| drop(socket));
+    assert_eq!(first.await, 2);
+}
+
 /// Sessions leave memory after a moment of silence.
 async fn forgetful(adjust: impl FnOnce(&mut Config)) -> App {
     broker(|config| {

@@ -53,6 +53,10 @@ impl Server {
         match output {
             Output::Event(event) if open.carrier.kind == CarrierKind::Exchange => open.body.event(&event),
             Output::Event(event) => self.say(name, String::from_utf8_lossy(event.frame()).into_owned()),
+            Output::Direct(message) if open.carrier.kind == CarrierKind::Exchange => {
+                open.body.direct(&message);
+            }
+            Output::Direct(message) => self.say(name, String::from_utf8_lossy(message.frame()).into_owned()),
             // Announced events follow, in the same response or in frames of their own.
             Output::Reply(reply) if reply.announces() => {
                 open.body.reply(&reply);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bayeux::{
-    Access, ChannelName, ChannelPattern, Delivery, Offset, ReplayId, Rights, Rule, Rules, StaleReplay, Traits,
+    Access, Activity, CallResult, ChannelName, ChannelPattern, Delivery, Offset, ReplayId, Rights, Rule,
+    Rules, StaleReplay, Traits,
 };
 use serde_json::value::RawValue;
 
@@ -58,6 +59,19 @@ impl Server {
                     .handle_release();
                 self.drain(id);
             }
+            // The server ends a session.
+            ["disconnect", id] => {
+                let (now, end) = (self.now, self.end());
+                let session = self.sessions.get_mut(id).ok_or("no such session")?;
+                if session.handle_server_disconnect(now, end) {
+                    self.drain(id);
+                }
+                self.write_down();
+            }
+            // A service answers the n-th call, or says that it failed, or has nothing to say.
+            ["answer", number, ..] => self.answered(number, Some((true, json_after(event, number)?)))?,
+            ["fail", number, ..] => self.answered(number, Some((false, json_after(event, number)?)))?,
+            ["silence", number] => self.answered(number, None)?,
             ["busy", id, interval] => {
                 let interval = duration(interval)?;
                 self.sessions
@@ -69,13 +83,15 @@ impl Server {
             ["crowded", name, interval] => self.crowd(name, duration(interval)?).ok_or("no such carrier")?,
             // A client that has shaken hands, subscribed and connected: `! client s1 [ack] [ws1] /foo …`
             ["client", id, ref rest @ ..] => return self.greet(id, rest),
-            // A carrier is gone; a response did not reach its client; a socket answers its oldest ping.
+            // A carrier is gone; a response did not reach its client; a client closes its socket, or answers the broker's close;
+            // a socket answers its oldest ping.
             ["lost", name] => self.lose(name).ok_or("no such carrier")?,
             ["reply-lost", id] => self
                 .sessions
                 .get_mut(id)
                 .ok_or("no such session")?
                 .handle_reply_lost(),
+            ["closed", name] => self.closed(name).ok_or("no such carrier")?,
             ["close-answered", name] => self.close_answered(name).ok_or("no such carrier")?,
             ["pong", name] => self.pong(name, None).ok_or("no ping to answer")?,
             ["pong", name, offset] => self
@@ -145,6 +161,19 @@ impl Server {
             "subscribed" => settings
                 .subscribed
                 .push(ChannelPattern::parse(value).map_err(|e| e.to_string())?),
+            "services" => settings
+                .services
+                .push(ChannelPattern::parse(value).map_err(|e| e.to_string())?),
+            "direct_messages" => limits.direct_messages = number(value)?,
+            "direct_bytes" => limits.direct_bytes = number(value)?,
+            "activity" => {
+                settings.activity = match value {
+                    "client" => Activity::Client,
+                    "client-server" => Activity::ClientServer,
+                    _ => return Err(format!("no activity: {value}")),
+                }
+            }
+            "max_inactivity" => settings.max_inactivity = duration(value)?,
             "replay" => settings.replay = value == "true",
             "stale_replay" => {
                 settings.stale_replay = match value {
@@ -215,6 +244,17 @@ impl Server {
         refused.map_or(Ok(()), |said| Err(said.what))
     }
 
+    fn answered(&mut self, place: &str, result: Option<(bool, Box<RawValue>)>) -> Result<(), String> {
+        let place = number::<usize>(place)? - 1;
+        let (id, call) = self.calls.get(place).cloned().ok_or("no such call")?;
+        let result = result.map(|(successful, data)| CallResult { successful, data });
+        let session = self.sessions.get_mut(&id).ok_or("no such session")?;
+        if session.handle_direct(self.now, &call, result).wakes() {
+            self.drain(&id);
+        }
+        Ok(())
+    }
+
     fn crowd(&mut self, name: &str, interval: Duration) -> Option<()> {
         let carrier = self.carriers.get(name)?.carrier;
         for id in self.sessions.keys().cloned().collect::<Vec<_>>() {
@@ -233,7 +273,17 @@ impl Server {
         Some(())
     }
 
-    /// Answers the oldest ping, or none.
+    fn closed(&mut self, name: &str) -> Option<()> {
+        let open = self.carriers.remove(name)?;
+        for (id, session) in &mut self.sessions {
+            session.handle_close(self.now, open.carrier);
+            if session.take_record_change() {
+                self.records.insert(id.clone(), (session.snapshot(), self.epoch));
+            }
+        }
+        Some(())
+    }
+
     fn close_answered(&mut self, name: &str) -> Option<()> {
         let carrier = self.carriers.get(name)?.carrier;
         self.sessions
@@ -242,6 +292,7 @@ impl Server {
         Some(())
     }
 
+    /// Answers the oldest ping, or none.
     fn pong(&mut self, name: &str, unasked: Option<Offset>) -> Option<()> {
         let open = self.carriers.get_mut(name)?;
         let offset = unasked.or_else(|| open.pings.pop_front())?;

@@ -1,4 +1,6 @@
-//! The internal listener: publishing, health, metrics.
+//! The internal listener: publishing, sessions, health, metrics.
+
+mod roster;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,6 +10,7 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode, header};
 
+use self::roster::Question;
 use crate::http::{self, Reply, Service};
 use crate::ingest::Ingest;
 use crate::log::Opened;
@@ -19,7 +22,7 @@ use crate::sessions::Sessions;
 pub struct Api {
     /// The door for publishers.
     pub ingest: Ingest,
-    /// For their number.
+    /// To look at, and to end.
     pub sessions: Arc<Sessions>,
     /// For their state.
     pub storage: Opened,
@@ -60,17 +63,11 @@ impl Api {
             (&Method::GET | &Method::HEAD, "/readyz") => self.readiness(),
             (&Method::GET | &Method::HEAD, "/metrics") => self.metrics(),
             (_, "/livez" | "/readyz" | "/metrics") => not_allowed("GET, HEAD"),
-            _ => {
-                let detail =
-                    format!("there is nothing at {path}; see /api/v1/events, /livez, /readyz, /metrics");
-                Problem::new(
-                    StatusCode::NOT_FOUND,
-                    "not-found",
-                    "There is nothing here",
-                    detail,
-                )
-                .response()
-            }
+            _ => match Question::read(request.method(), &path, request.uri().query()) {
+                Some(Ok(question)) => self.answer_about_sessions(question).await,
+                Some(Err(refusal)) => refusal,
+                None => nothing_at(&path),
+            },
         }
     }
 
@@ -114,6 +111,19 @@ impl Api {
             text.into(),
         )
     }
+}
+
+fn nothing_at(path: &str) -> Reply {
+    let detail = format!(
+        "there is nothing at {path}; see /api/v1/events, /api/v1/sessions, /api/v1/users, /livez, /readyz, /metrics"
+    );
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "not-found",
+        "There is nothing here",
+        detail,
+    )
+    .response()
 }
 
 fn not_allowed(allowed: &'static str) -> Reply {
