@@ -38,6 +38,10 @@ pub(super) struct Proof {
 }
 
 impl Proof {
+    pub(super) fn unapplied(&self) -> Option<Offset> {
+        self.unapplied
+    }
+
     /// What was asked or said on a socket is of no concern now. What is to be written down stays so.
     pub(super) fn forget_ping(&mut self) {
         self.outstanding = None;
@@ -103,11 +107,28 @@ impl Session {
 
     fn take_pongs_back(&mut self, carrier: Carrier) {
         let Some(after) = self.proof.unapplied else { return };
-        if self.socket == Some(carrier) && !self.life.is_over() && after < self.window.proven() {
-            self.window.go_back(after);
+        if self.socket != Some(carrier) || self.life.is_over() {
+            return;
+        }
+        let proven = self.window.proven();
+        if self.begin_again() || after < proven {
+            self.window.go_back(after.min(proven));
             // What was written down of the cursor says more than is true.
             self.record_changed = true;
         }
+    }
+
+    /// A way back in the log has let subscriptions begin where they were, which is further than their client has come. Returns
+    /// whether there was one.
+    fn begin_again(&mut self) -> bool {
+        let mut was_further = false;
+        for subscription in &mut self.subscriptions {
+            if let Some(before) = subscription.before.take() {
+                subscription.began = before;
+                was_further = true;
+            }
+        }
+        was_further
     }
 
     /// An event is about to be pushed.
@@ -128,6 +149,11 @@ impl Session {
         let answered = self.proof.answered.take();
         if answered.is_some_and(|answered| answered == carrier || answered.kind == CarrierKind::Exchange) {
             self.proof.unapplied = self.proof.since_answer;
+        }
+        if self.proof.unapplied.is_none() {
+            for subscription in &mut self.subscriptions {
+                subscription.before = None;
+            }
         }
     }
 

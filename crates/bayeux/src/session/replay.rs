@@ -83,13 +83,18 @@ impl Session {
         }
         let sent = self.window.sent();
         let mut routed = Offset::START;
+        let unapplied = self.proof.unapplied();
         for subscription in &mut self.subscriptions {
             subscription.began = match subscription.replay.take() {
                 Some(after) => {
                     routed = routed.max(subscription.began);
                     after
                 }
-                None => subscription.began.max(sent),
+                None => {
+                    let came_to = unapplied.map(|after| subscription.began.max(after));
+                    subscription.before = subscription.before.or(came_to);
+                    subscription.began.max(sent)
+                }
             };
         }
         self.record_changed = true;

@@ -17,6 +17,9 @@ pub struct Subscription {
     /// The pattern is wider than what the client may have: each event is looked at.
     #[serde(skip)]
     pub guarded: bool,
+    /// Where it began before the session went back for another one, as long as its client may not have come to what it got.
+    #[serde(skip)]
+    pub before: Option<Offset>,
 }
 
 impl Subscription {
@@ -27,6 +30,7 @@ impl Subscription {
             began,
             replay: None,
             guarded: false,
+            before: None,
         }
     }
 }
