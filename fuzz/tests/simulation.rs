@@ -31,7 +31,7 @@ const PLAIN: Plan = Plan {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 2000,
+        cases: 1000,
         failure_persistence: None,
         max_shrink_iters: 20_000,
         ..ProptestConfig::default()

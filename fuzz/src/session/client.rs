@@ -22,6 +22,16 @@ pub(super) struct Client {
     pub(super) recovering: bool,
     /// Events that came before the reply that they belong to.
     unapplied: Vec<u64>,
+    /// Answers of services that did so.
+    unapplied_answers: Vec<u64>,
+    /// Events that were pushed, and that no connect has proven since: before the last reply, and after it.
+    pushed: (Vec<u64>, Vec<u64>),
+    /// Where the last reply came, if no connect has followed it.
+    answered: Option<Carrier>,
+    /// Calls that were answered, with answers that have not come.
+    pub(super) awaited: BTreeSet<u64>,
+    /// The server has said goodbye.
+    pub(super) is_expelled: bool,
     seen: BTreeSet<u64>,
     /// The event that came last.
     position: u64,
@@ -52,6 +62,11 @@ impl Client {
             connecting: false,
             recovering: false,
             unapplied: Vec::new(),
+            unapplied_answers: Vec::new(),
+            pushed: (Vec::new(), Vec::new()),
+            answered: None,
+            awaited: BTreeSet::new(),
+            is_expelled: false,
             seen: BTreeSet::new(),
             position,
             required: BTreeMap::new(),
@@ -150,6 +165,47 @@ impl Client {
             self.unapplied.push(offset);
         } else {
             self.apply(offset, first);
+            self.pushed.1.push(offset);
+        }
+    }
+
+    /// A message outside of the log came.
+    pub(super) fn take_direct(&mut self, message: &Value, carrier: Carrier) {
+        assert_eq!(message["successful"], true, "{message}");
+        if message["channel"] == "/meta/disconnect" {
+            self.is_expelled = true;
+            return;
+        }
+        let id = message["id"].as_u64().expect("the id of its call");
+        if self.delivers_with_connect || carrier.kind == CarrierKind::Exchange {
+            self.unapplied_answers.push(id);
+        } else {
+            self.awaited.remove(&id);
+        }
+    }
+
+    /// It sends a connect. One that does not say that something was lost proves what came before the last reply.
+    pub(super) fn connects(&mut self, carrier: Carrier, recovers: bool) {
+        self.connecting = true;
+        let answered = self.answered.take();
+        let follows =
+            answered.is_some_and(|answered| answered == carrier || answered.kind == CarrierKind::Exchange);
+        if follows && !recovers {
+            self.pushed.0.clear();
+        }
+    }
+
+    /// Its page has come to everything that was pushed.
+    pub(super) fn keeps_pushed(&mut self) {
+        self.pushed = (Vec::new(), Vec::new());
+    }
+
+    /// Its page is gone, and with it what the page had not come to. What no connect has proven may be that.
+    pub(super) fn forget_pushed(&mut self) {
+        let (before, after) = std::mem::take(&mut self.pushed);
+        for offset in before.into_iter().chain(after) {
+            self.seen.remove(&offset);
+            self.position = self.position.min(offset.saturating_sub(1));
         }
     }
 
@@ -197,6 +253,12 @@ impl Client {
         for offset in std::mem::take(&mut self.unapplied) {
             self.apply(offset, first);
         }
+        for id in std::mem::take(&mut self.unapplied_answers) {
+            self.awaited.remove(&id);
+        }
+        let (before, after) = &mut self.pushed;
+        before.append(after);
+        self.answered = Some(carrier);
         self.recovering = false;
         self.connecting = false;
         if carrier.kind == CarrierKind::Exchange {
@@ -221,8 +283,12 @@ impl Client {
         self.position = offset;
     }
 
+    /// What it waited on is gone. To what its browser had its page will have come.
     pub(super) fn forget_unapplied(&mut self) {
         self.unapplied.clear();
+        self.unapplied_answers.clear();
+        self.keeps_pushed();
+        self.answered = None;
     }
 
     /// It said that it has everything up to the offset of this number, true or not. Anything may come again.

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bayeux::codec::{self, Body};
 use bayeux::{
-    Answer, Carrier, ChannelName, ChannelPattern, ClientId, Delivery, Failure, Limits, LogEnds, Message,
-    Offset, Output, PageRead, Reply, Rights, Routes, Session, Settings, Snapshot, Traits,
+    Answer, Call, CallResult, Carrier, ChannelName, ChannelPattern, ClientId, Delivery, Failure, Limits,
+    LogEnds, Message, Offset, Output, PageRead, Reply, Rights, Routes, Session, Settings, Snapshot, Traits,
 };
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -33,6 +33,8 @@ pub(super) enum Answered {
     Reply(Value),
     /// The reply to a connect comes when it is polled for.
     Held,
+    /// For a service, and the reply.
+    Service(Box<Call>, Value),
     /// To be published, and the reply if that succeeds.
     Publish(Box<Published>, Value),
 }
@@ -48,6 +50,8 @@ pub(super) struct Published {
 /// What a carrier is to do.
 pub(super) enum Said {
     Event(Arc<Delivery>),
+    /// A message outside of the log, and its size.
+    Direct(Value, usize),
     Reply(Value),
     Ping(u64),
     Read(Wanted),
@@ -175,7 +179,7 @@ impl Node {
         match answer {
             Answer::Reply(reply) => Answered::Reply(json(&reply)),
             Answer::Held => Answered::Held,
-            Answer::Service(..) => panic!("there is no service here"),
+            Answer::Service(call, reply) => Answered::Service(Box::new(call), json(&reply)),
             Answer::Publish(publish) => {
                 let published = Published {
                     channel: publish.channel,
@@ -283,7 +287,10 @@ impl Node {
                     .collect(),
             }),
             Output::Superseded => Said::Superseded,
-            Output::Direct(_) => panic!("nobody was asked, and nobody was sent away"),
+            Output::Direct(message) => {
+                let text = serde_json::from_slice(message.message()).expect("a message is JSON");
+                Said::Direct(text, message.size())
+            }
         })
     }
 
@@ -293,9 +300,12 @@ impl Node {
         }
     }
 
-    pub(super) fn pong(&mut self, now: Instant, carrier: Carrier, offset: u64) {
+    pub(super) fn pong(&mut self, now: Instant, carrier: Carrier, offset: u64, epoch: u32) {
         if let Some(session) = &mut self.session {
             session.handle_pong(now, carrier, Offset(offset));
+            if session.take_record_change() {
+                self.write(epoch);
+            }
         }
     }
 
@@ -303,6 +313,30 @@ impl Node {
         if let Some(session) = &mut self.session {
             session.handle_close_answered(now, carrier);
         }
+    }
+
+    /// The peer has closed a socket. Whether another carrier may have something to do.
+    pub(super) fn closed(&mut self, now: Instant, carrier: Carrier, epoch: u32) -> bool {
+        let Some(session) = &mut self.session else {
+            return false;
+        };
+        let wake = session.handle_close(now, carrier);
+        if session.take_record_change() {
+            self.write(epoch);
+        }
+        wake
+    }
+
+    /// A service has answered, or has nothing to say. Whether somebody waits for it.
+    pub(super) fn answer(&mut self, now: Instant, call: &Call, result: Option<CallResult>) -> bool {
+        let session = self.session.as_mut();
+        session.is_some_and(|session| session.handle_direct(now, call, result).wakes())
+    }
+
+    /// The server ends the session. Whether a carrier has something to do.
+    pub(super) fn expel(&mut self, now: Instant, end: u64) -> bool {
+        let session = self.session.as_mut();
+        session.is_some_and(|session| session.handle_server_disconnect(now, Offset(end)))
     }
 
     /// A carrier is gone. Whether another one may have something to do.

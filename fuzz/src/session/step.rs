@@ -80,6 +80,22 @@ pub enum Step {
     Busy(u64),
     /// Too many connects of the client's browser are held.
     Crowd,
+    /// The page closes its socket; perhaps before it has come to what its browser has received.
+    Reload {
+        /// It has come to nothing that it does not say it has.
+        forgets: bool,
+    },
+    /// A message to a service.
+    Call,
+    /// A service answers a call, or has nothing to say.
+    Answer {
+        /// Which of the calls that are under way.
+        which: usize,
+        /// How long the answer is; 0 is none.
+        size: usize,
+    },
+    /// The server ends the session.
+    Expel,
 }
 
 /// What a connect says of what arrived.
@@ -132,7 +148,7 @@ type Kind = (u8, fn(&mut Unstructured<'_>) -> Result<Step>);
 
 /// Every kind but a publish, which has the values that are left. New ones come last: inputs from before them keep their
 /// meaning.
-const KINDS: [Kind; 23] = [
+const KINDS: [Kind; 27] = [
     (32, |u| Ok(Step::Dispatch(1 + pick(u)? % 6))),
     (32, connect),
     // The plain connect is the one that leads furthest.
@@ -174,6 +190,19 @@ const KINDS: [Kind; 23] = [
     (3, |_| Ok(Step::Leave)),
     (3, |u| Ok(Step::Busy([0, 1000][pick(u)? % 2]))),
     (2, |_| Ok(Step::Crowd)),
+    (4, |u| {
+        Ok(Step::Reload {
+            forgets: u.arbitrary()?,
+        })
+    }),
+    (5, |_| Ok(Step::Call)),
+    (4, |u| {
+        Ok(Step::Answer {
+            which: pick(u)?,
+            size: pick(u)?,
+        })
+    }),
+    (2, |_| Ok(Step::Expel)),
 ];
 
 impl<'a> Arbitrary<'a> for Step {

@@ -15,6 +15,10 @@ pub(super) const PATTERNS: [&str; 8] = ["/a", "/b", "/a/*", "/a/**", "/c", "/**"
 /// What only the backend publishes to.
 pub(super) const SERVER_OWNED: &str = "/locked/**";
 
+/// What a service answers, and how many answers a session may wait for.
+pub(super) const SERVICE: &str = "/service/call";
+pub(super) const DIRECT_MESSAGES: usize = 8;
+
 /// The longest channel and the most segments that the limits allow here.
 pub(super) const CHANNEL_BYTES: usize = 30;
 pub(super) const CHANNEL_SEGMENTS: usize = 4;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bayeux::{
-    Access, Carrier, CarrierKind, ChannelName, ChannelPattern, Delivery, Draft, Limits, Offset, PageRead,
-    Rule, Rules, Settings, Traits,
+    Access, Call, CallResult, Carrier, CarrierKind, ChannelName, ChannelPattern, Delivery, Draft, Limits,
+    Offset, PageRead, Rule, Rules, Settings, Traits,
 };
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -70,6 +70,11 @@ pub struct World {
     left: bool,
     /// Something was published that is in no hurry.
     has_lazy: bool,
+    /// The server is about to say goodbye.
+    expels: bool,
+    /// Calls that are under way, by their ids, and how many there have been.
+    calls: Vec<(u64, Box<Call>)>,
+    called: u64,
     /// The client was told that the server is busy.
     told_busy: bool,
     /// Numbers to acknowledge may count anew: they are more than offsets.
@@ -94,6 +99,7 @@ struct Pipe {
 
 enum Frame {
     Event(u64),
+    Direct(Value),
     Reply {
         reply: Value,
         /// It comes with the events of another log than before, from its start.
@@ -112,7 +118,7 @@ struct Waiting {
     /// It was ended because too many are held.
     is_crowded: bool,
     /// What has left with it.
-    events: usize,
+    parts: usize,
     bytes: usize,
 }
 
@@ -137,6 +143,9 @@ impl World {
             advised: None,
             left: false,
             has_lazy: false,
+            expels: false,
+            calls: Vec::new(),
+            called: 0,
             told_busy: false,
             counts_anew: false,
         };
@@ -203,6 +212,10 @@ impl World {
             Step::Leave => self.leave(),
             Step::Busy(milliseconds) => self.node.busy = Duration::from_millis(milliseconds),
             Step::Crowd => self.crowd(),
+            Step::Reload { forgets } => self.reload(forgets),
+            Step::Call => self.call(),
+            Step::Answer { which, size } => self.answer(which, size),
+            Step::Expel => self.expel(),
         }
     }
 
@@ -221,14 +234,23 @@ impl World {
             }
             self.arrive(100);
             self.check();
-            if self.client.missing().is_none() && round > 3 {
+            if self.missing().is_none() && round > 3 {
                 return;
             }
             if !self.client.connecting {
                 self.connect(round % 2 == 0, Claim::Honest, 0, false);
             }
         }
-        panic!("lost: {}", self.client.missing().unwrap_or_default());
+        panic!("lost: {}", self.missing().unwrap_or_default());
+    }
+
+    /// What the client was promised and has not got. An answer may be given up for others, but not for so few.
+    fn missing(&self) -> Option<String> {
+        let answers = self.plan.honest && self.called <= words::DIRECT_MESSAGES as u64;
+        let answer = self.client.awaited.first().filter(|_| answers);
+        self.client
+            .missing()
+            .or_else(|| answer.map(|id| format!("the answer to call {id}")))
     }
 
     /// The client goes away for good: whatever it asked for before, its session leaves memory in time.
@@ -262,6 +284,8 @@ impl World {
         self.fresh = false;
         self.advised = None;
         self.told_busy = false;
+        self.expels = false;
+        self.forget_calls();
         self.shake_hands(&ext.join(","));
         self.subscribe(0);
         self.connect(false, Claim::Honest, 0, false);
@@ -305,7 +329,7 @@ impl World {
                 }
                 Some(Said::Reply(said)) => assert!(reply.replace(said).is_none(), "a second reply"),
                 Some(Said::Event(event)) if reply.is_some() => events.push(event.offset().0),
-                Some(Said::Event(_) | Said::Ping(_) | Said::Superseded) => {
+                Some(Said::Event(_) | Said::Direct(..) | Said::Ping(_) | Said::Superseded) => {
                     panic!("before the handshake's reply")
                 }
                 None => return (reply.expect("a handshake is answered at once"), events),
@@ -354,7 +378,7 @@ impl World {
         let claim = if self.plan.honest { Claim::Honest } else { claim };
         let carrier = self.link_for_connect(socket);
         let lies = claim != Claim::Honest;
-        let must_say_so = self.client.recovering && !self.plan.acknowledges && !lies;
+        let must_say_so = self.client.recovering && !lies;
         let advice = entry(&ADVICE, if must_say_so { words::RECOVERY } else { advice });
         let (ext, claimed) = self.acknowledgement(claim);
         let connect = format!(
@@ -402,7 +426,7 @@ impl World {
                     self.client.own_up();
                 }
             }
-            Answered::Publish(..) => panic!("a connect is no publish: {body}"),
+            Answered::Publish(..) | Answered::Service(..) => panic!("a connect is no publish: {body}"),
         }
         if batch {
             assert!(matches!(answered.next(), Some(Answered::Reply(reply)) if reply["successful"] == true));
@@ -472,11 +496,12 @@ impl World {
             answered_by: self.now + if may_wait { timeout } else { settings.timeout },
             is_advised: advice.is_there || self.advised != Some(carrier.kind),
             is_crowded: false,
-            events: 0,
+            parts: 0,
             bytes: 0,
         };
         self.connected = true;
-        self.client.connecting = true;
+        self.client
+            .connects(carrier, advice.timeout == Some(Duration::ZERO));
         if let Some(pipe) = self.pipe(carrier) {
             pipe.connect = Some(waiting);
         }
@@ -579,19 +604,70 @@ impl World {
         let carrier = self.client.link.filter(|link| link.kind == CarrierKind::Socket);
         let own = carrier.is_none();
         let carrier = carrier.unwrap_or_else(|| self.open(CarrierKind::Exchange));
+        let answered = self.receive_one(carrier, own, text);
+        let (reply, published) = match answered {
+            Answered::Reply(reply) => (reply, None),
+            Answered::Publish(published, reply) => (reply, Some(published)),
+            Answered::Held | Answered::Service(..) => panic!("held: {text}"),
+        };
+        assert_eq!(reply["successful"], succeeds, "{text}: {reply}");
+        self.wake_all();
+        (reply, published)
+    }
+
+    fn receive_one(&mut self, carrier: Carrier, own: bool, text: &str) -> Answered {
         let mut answered = self.receive(carrier, text);
         assert_eq!(answered.len(), 1, "{text}");
         if own {
             self.pipes.retain(|pipe| pipe.carrier != carrier);
         }
-        let (reply, published) = match answered.remove(0) {
-            Answered::Reply(reply) => (reply, None),
-            Answered::Publish(published, reply) => (reply, Some(published)),
-            Answered::Held => panic!("held: {text}"),
-        };
-        assert_eq!(reply["successful"], succeeds, "{text}: {reply}");
+        answered.remove(0)
+    }
+
+    /// A message to a service, over the socket if there is one.
+    fn call(&mut self) {
+        self.called += 1;
+        let (id, service) = (self.called, words::SERVICE);
+        let text = format!(r#"{{"channel":"{service}","clientId":"{CLIENT}","id":{id},"data":{{}}}}"#);
+        let socket = self.client.link.filter(|link| link.kind == CarrierKind::Socket);
+        let carrier = socket.unwrap_or_else(|| self.open(CarrierKind::Exchange));
+        match self.receive_one(carrier, socket.is_none(), &text) {
+            Answered::Service(call, reply) => {
+                assert_eq!(reply["successful"], true, "{reply}");
+                self.calls.push((id, call));
+            }
+            Answered::Reply(reply) => {
+                let is_full = self.called > words::DIRECT_MESSAGES as u64;
+                assert!(is_full && reply["successful"] == false, "{reply}");
+            }
+            Answered::Held | Answered::Publish(..) => panic!("a call is for its service"),
+        }
         self.wake_all();
-        (reply, published)
+    }
+
+    fn answer(&mut self, which: usize, size: usize) {
+        if self.calls.is_empty() {
+            return;
+        }
+        let (id, call) = self.calls.remove(which % self.calls.len());
+        let data = "0123456789".repeat(size % 4);
+        let result = (size % 4 > 0).then(|| CallResult {
+            successful: true,
+            data: RawValue::from_string(format!("{data:?}")).expect("a text"),
+        });
+        if result.is_some() {
+            self.client.awaited.insert(id);
+        }
+        if self.node.answer(self.now, &call, result) {
+            self.wake_all();
+        }
+    }
+
+    /// They are lost when the session leaves memory; the client's own patience covers that.
+    fn forget_calls(&mut self) {
+        self.calls.clear();
+        self.called = 0;
+        self.client.awaited.clear();
     }
 
     fn open(&mut self, kind: CarrierKind) -> Carrier {
@@ -657,6 +733,7 @@ impl World {
             ) {
                 None => return,
                 Some(Said::Event(event)) => self.send_event(place, &event),
+                Some(Said::Direct(message, size)) => self.send_direct(place, message, size),
                 Some(Said::Reply(reply)) => self.send_reply(place, reply),
                 Some(Said::Ping(offset)) => {
                     let is_plain_socket =
@@ -678,21 +755,37 @@ impl World {
         let (pipe, offset) = (&mut self.pipes[place], event.offset().0);
         assert!(self.client.may_get(offset), "{offset} was not asked for");
         if self.plan.delivers_with_connect() || pipe.carrier.kind == CarrierKind::Exchange {
-            let waiting = pipe
-                .connect
-                .as_mut()
-                .expect("events leave with the reply to a connect");
-            waiting.bytes += event.size();
-            let fits = waiting.events == 0 || waiting.bytes <= self.node.settings.limits.answer_bytes;
-            assert!(fits, "{} bytes in one answer", waiting.bytes);
-            waiting.events += 1;
+            self.add_to_answer(place, event.size());
         }
-        pipe.frames.push_back(Frame::Event(offset));
+        self.pipes[place].frames.push_back(Frame::Event(offset));
+    }
+
+    fn send_direct(&mut self, place: usize, message: Value, size: usize) {
+        let kind = self.pipes[place].carrier.kind;
+        let is_farewell = message["channel"] == "/meta/disconnect";
+        assert!(!is_farewell || self.expels, "nobody wants to end this");
+        if (self.plan.delivers_with_connect() || kind == CarrierKind::Exchange) && !is_farewell {
+            self.add_to_answer(place, size);
+        }
+        self.pipes[place].frames.push_back(Frame::Direct(message));
+    }
+
+    /// What leaves with the reply to a connect has a bound, but for the first of it.
+    fn add_to_answer(&mut self, place: usize, size: usize) {
+        let waiting = self.pipes[place].connect.as_mut();
+        let waiting = waiting.expect("this leaves with the reply to a connect");
+        waiting.bytes += size;
+        let fits = waiting.parts == 0 || waiting.bytes <= self.node.settings.limits.answer_bytes;
+        assert!(fits, "{} bytes in one answer", waiting.bytes);
+        waiting.parts += 1;
     }
 
     fn send_reply(&mut self, place: usize, reply: Value) {
         let pipe = &mut self.pipes[place];
         let waiting = pipe.connect.take().expect("there is a connect to reply to");
+        if self.expels && reply["advice"]["reconnect"] == "none" {
+            self.left = true;
+        }
         let is_busy = !self.node.busy.is_zero();
         let is_advised = waiting.is_advised || is_busy || self.told_busy;
         let advice = match (self.left, waiting.is_crowded, is_advised) {
@@ -763,6 +856,7 @@ impl World {
             };
             match frame {
                 Frame::Event(offset) => self.client.take_event(offset, carrier, self.first),
+                Frame::Direct(message) => self.client.take_direct(&message, carrier),
                 Frame::Reply { reply, starts_again } => {
                     if starts_again {
                         self.client.start_again();
@@ -771,7 +865,7 @@ impl World {
                 }
                 Frame::Ping(offset) => {
                     pipe.asked = pipe.asked.filter(|asked| *asked != offset);
-                    self.node.pong(self.now, carrier, offset);
+                    self.node.pong(self.now, carrier, offset, self.epoch);
                     self.wake_all();
                 }
             }
@@ -824,6 +918,56 @@ impl World {
         }
     }
 
+    /// The page closes its socket.
+    fn reload(&mut self, forgets: bool) {
+        let Some(link) = self.client.link.filter(|link| link.kind == CarrierKind::Socket) else {
+            return;
+        };
+        if forgets {
+            self.client.forget_pushed();
+        }
+        self.abandon();
+        self.pipes.retain(|pipe| pipe.carrier != link);
+        if self.node.closed(self.now, link, self.epoch) {
+            self.wake_all();
+        }
+    }
+
+    /// The server ends the session. A client that is there gets everything that was published before, then the goodbye, and
+    /// with it the reply to its connect.
+    fn expel(&mut self) {
+        if !self.node.is_awake() {
+            return;
+        }
+        while self.pipes.iter().any(|pipe| !pipe.heard) {
+            self.notice(0, false);
+        }
+        self.expels = true;
+        if self.node.expel(self.now, self.end()) {
+            self.wake_all();
+        }
+        for round in 0..100 {
+            while self.dispatched < self.log.len() {
+                self.dispatch();
+            }
+            while self.pipes.iter().any(|pipe| pipe.read.is_some()) {
+                self.read(0);
+            }
+            self.arrive(100);
+            if self.left && !self.client.connecting {
+                break;
+            }
+            if !self.client.connecting {
+                self.connect(round % 2 == 0, Claim::Honest, 0, false);
+            }
+        }
+        assert!(self.left && self.client.is_expelled, "the goodbye does not come");
+        if self.plan.honest && !self.counts_anew {
+            assert_eq!(self.missing(), None, "lost before the goodbye");
+        }
+        self.end_session();
+    }
+
     /// The connect that the client waits for is one too many.
     fn crowd(&mut self) {
         let interval = Duration::from_secs(2);
@@ -852,10 +996,10 @@ impl World {
             pipe.asked = None;
             let carrier = pipe.carrier;
             self.client.excuse(offset);
-            self.node.pong(self.now, carrier, offset);
+            self.node.pong(self.now, carrier, offset, self.epoch);
         } else {
             let carrier = pipe.carrier;
-            self.node.pong(self.now, carrier, offset);
+            self.node.pong(self.now, carrier, offset, self.epoch);
         }
         self.wake_all();
     }
@@ -870,7 +1014,9 @@ impl World {
             self.now = self.now.max(at);
             let wake = self.node.time_out(self.now, self.epoch);
             if !self.node.is_awake() {
-                // Tasks find their session gone.
+                // Tasks find their session gone. A page that hangs for so long is believed to have what its browser had.
+                self.forget_calls();
+                self.client.keeps_pushed();
                 for pipe in &mut self.pipes {
                     pipe.served = false;
                     pipe.connect = None;
@@ -899,6 +1045,7 @@ impl World {
     fn die(&mut self) {
         self.abandon();
         self.pipes.clear();
+        self.forget_calls();
         self.dispatched = self.log.len();
     }
 
@@ -932,6 +1079,12 @@ impl World {
                 "held after the goodbye"
             );
         }
+        self.end_session();
+    }
+
+    /// Nothing is taken any more, and there is a new one.
+    fn end_session(&mut self) {
+        let goodbye = format!(r#"{{"channel":"/meta/disconnect","clientId":"{CLIENT}"}}"#);
         self.say(&goodbye, false);
         self.node.crash();
         self.die();
@@ -996,6 +1149,7 @@ fn settings(plan: Plan) -> Settings {
     };
     Settings {
         rules: Arc::new(Rules::new(vec![server_owned])),
+        services: vec![ChannelPattern::parse(words::SERVICE).expect("a pattern")],
         messages_during_handshake: plan.greets,
         subscribed: plan
             .greets
@@ -1010,6 +1164,8 @@ fn settings(plan: Plan) -> Settings {
             channel_segments: words::CHANNEL_SEGMENTS,
             id_bytes: words::ID_BYTES,
             subscriptions: words::SUBSCRIPTIONS,
+            direct_messages: words::DIRECT_MESSAGES,
+            direct_bytes: 2000,
             ..Limits::default()
         },
         ..Settings::default()
