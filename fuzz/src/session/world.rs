@@ -650,10 +650,9 @@ impl World {
             return;
         }
         let (id, call) = self.calls.remove(which % self.calls.len());
-        let data = "0123456789".repeat(size % 4);
-        let result = (size % 4 > 0).then(|| CallResult {
+        let result = [None, Some(1), Some(2), Some(3)][size % 4].map(|size| CallResult {
             successful: true,
-            data: RawValue::from_string(format!("{data:?}")).expect("a text"),
+            data: RawValue::from_string(format!("{:?}", "0123456789".repeat(size))).expect("a text"),
         });
         if result.is_some() {
             self.client.awaited.insert(id);
