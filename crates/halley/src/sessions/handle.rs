@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use bayeux::{Carrier, ClientId, Delivery, Handover, Rights, Session};
+use bayeux::{Carrier, ClientId, Rights, Session};
 use parking_lot::Mutex;
 
+use super::wire::Wires;
 use crate::auth::Browser;
 use crate::event::UserId;
 use crate::log::Epoch;
@@ -44,6 +45,8 @@ pub(super) struct State {
     pub(super) stage: Stage,
     /// Tasks that wait for this session to have something for their carrier; one, but for moments of take-over.
     pub(super) waiting: Vec<(Carrier, Waker)>,
+    /// Sockets, which are written to without waking their tasks.
+    pub(super) wires: Wires,
     /// The carrier that the last connect was answered on, until the next connect.
     pub(super) answered: Option<Carrier>,
     /// When the timer will look at this session next.
@@ -83,30 +86,6 @@ impl Handle {
     /// The session's clientId.
     pub fn client_id(&self) -> &ClientId {
         &self.client_id
-    }
-
-    /// An answer to a connect must arrive as a whole or not at all.
-    pub(crate) fn answers_as_a_whole(&self) -> bool {
-        self.state.lock().session.delivers_with_connect()
-    }
-
-    /// Hands an event over, and wakes the task that can send it.
-    pub(crate) fn hand_over(&self, event: &Arc<Delivery>) -> Handover {
-        let (handover, waiting) = {
-            let mut state = self.state.lock();
-            let handover = state.session.handle_event(event);
-            (
-                handover,
-                if handover.wakes() {
-                    state.wake()
-                } else {
-                    Vec::new()
-                },
-            )
-        };
-        // After the lock: a task that is woken wants it first of all.
-        waiting.into_iter().for_each(|(_, waker)| waker.wake());
-        handover
     }
 }
 

@@ -9,16 +9,17 @@ mod sleep;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod wire;
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 use bayeux::{
-    Answer, Carrier, CarrierKind, ChannelPattern, ClientId, Delivery, LogEnds, Message, Offset, Output,
-    PageRead, Routes, Session, Target,
+    Answer, Carrier, CarrierKind, ChannelPattern, ClientId, Delivery, Handover, LogEnds, Message, Offset,
+    Output, PageRead, Routes, Session, Target,
 };
 use dashmap::DashMap;
 use futures::future::BoxFuture;
@@ -33,6 +34,8 @@ pub use crowd::{Crowd, Seat};
 pub use handle::{Handle, Subscriber};
 use handle::{Owner, Stage, State};
 use timers::Timers;
+pub use wire::Wire;
+use wire::Wires;
 
 /// The sessions of this node.
 pub struct Sessions {
@@ -93,6 +96,9 @@ pub struct Handled {
     /// The session's record, if it changed.
     pub written: Option<BoxFuture<'static, Result<(), LogError>>>,
 }
+
+/// Bytes of events in one sending; more waits for the next one, so that a slow socket holds no more than this.
+const WIRE_BYTES: usize = 256 << 10;
 
 impl Sessions {
     /// An empty registry over a log and a store.
@@ -219,11 +225,11 @@ impl Sessions {
     }
 
     /// Answers the held connect of a session now.
-    pub fn release(&self, handle: &Handle) {
+    pub fn release(&self, handle: &Arc<Handle>) {
         let waiting = {
             let mut state = handle.state.lock();
             state.session.handle_release();
-            state.wake()
+            self.rouse(handle, &mut state)
         };
         waiting.into_iter().for_each(|(_, waker)| waker.wake());
     }
@@ -309,7 +315,13 @@ impl Sessions {
             self.remove(handle, &mut state);
         }
         let takes_over = message.target == Target::Connect || carrier.kind == CarrierKind::Socket;
-        let others = if takes_over { state.wake() } else { Vec::new() };
+        let others = if takes_over {
+            // Whoever speaks hears the reply first.
+            self.send(handle, &mut state, Some(carrier), &mut Vec::new());
+            state.wake()
+        } else {
+            Vec::new()
+        };
         self.reschedule(handle, &mut state);
         drop(state);
         others.into_iter().for_each(|(_, waker)| waker.wake());
@@ -335,18 +347,29 @@ impl Sessions {
     ) -> Vec<Output> {
         let mut state = handle.state.lock();
         let mut outputs = Vec::new();
+        self.drain(&mut state, carrier, room, &mut outputs);
+        if let (true, Some(waker)) = (outputs.is_empty(), waker) {
+            state.wait(carrier, waker);
+        }
+        self.reschedule(handle, &mut state);
+        outputs
+    }
+
+    /// Takes what the session has for a carrier, up to `room` bytes of events. Returns whether there may be more.
+    fn drain(&self, state: &mut State, carrier: Carrier, room: usize, outputs: &mut Vec<Output>) -> bool {
         if state.stage == Stage::Gone && !state.session.is_over() {
             outputs.push(Output::Superseded);
-            return outputs;
+            return false;
         }
         let dispatched = self.dispatched.load(Ordering::Acquire);
         state.session.handle_progress(Offset(dispatched));
-        self.tell_of_overload(&mut state, dispatched);
+        self.tell_of_overload(state, dispatched);
         let now = Instant::now();
         let mut taken = 0;
-        while (taken < room || state.session.is_answering())
-            && let Some(output) = state.session.poll_output(now, carrier)
-        {
+        while taken < room || state.session.is_answering() {
+            let Some(output) = state.session.poll_output(now, carrier) else {
+                return false;
+            };
             match &output {
                 Output::Event(event) => taken += event.size(),
                 Output::Reply(_) => state.answered = Some(carrier),
@@ -354,11 +377,68 @@ impl Sessions {
             }
             outputs.push(output);
         }
-        if let (true, Some(waker)) = (outputs.is_empty(), waker) {
-            state.wait(carrier, waker);
+        true
+    }
+
+    /// From now on what the session has for this carrier leaves by this wire, whoever comes upon it.
+    pub fn attach(&self, handle: &Handle, carrier: Carrier, wire: Arc<dyn Wire>) {
+        handle.state.lock().wires.add(carrier, wire);
+    }
+
+    /// Sends what the session has for those who need no task.
+    pub fn pump(&self, handle: &Arc<Handle>) {
+        let mut state = handle.state.lock();
+        self.send(handle, &mut state, None, &mut Vec::new());
+    }
+
+    /// Hands an event over, and sends it if it may leave. `room` is for what is sent, and empty again afterwards.
+    pub(crate) fn hand_over(
+        &self,
+        handle: &Arc<Handle>,
+        event: &Arc<Delivery>,
+        room: &mut Vec<Output>,
+    ) -> Handover {
+        let mut state = handle.state.lock();
+        let handover = state.session.handle_event(event);
+        if !handover.wakes() {
+            return handover;
         }
-        self.reschedule(handle, &mut state);
-        outputs
+        self.send(handle, &mut state, None, room);
+        let waiting = state.wake();
+        // After the lock: a task that is woken wants it first of all.
+        drop(state);
+        waiting.into_iter().for_each(|(_, waker)| waker.wake());
+        handover
+    }
+
+    /// Sends by all wires what may leave, and says who has to be woken, when the lock is free again, to see to the rest.
+    fn rouse(&self, handle: &Arc<Handle>, state: &mut State) -> Vec<(Carrier, Waker)> {
+        self.send(handle, state, None, &mut Vec::new());
+        state.wake()
+    }
+
+    fn send(
+        &self,
+        handle: &Arc<Handle>,
+        state: &mut State,
+        but_not_by: Option<Carrier>,
+        room: &mut Vec<Output>,
+    ) {
+        if state.wires.is_empty() {
+            return;
+        }
+        let wires = std::mem::take(&mut state.wires);
+        for (carrier, wire) in wires.each() {
+            let mut is_more = but_not_by != Some(carrier);
+            while is_more && wire.is_free() {
+                is_more = self.drain(state, carrier, WIRE_BYTES, room);
+                if !room.is_empty() {
+                    wire.send(room, state.session.delivers_with_connect());
+                }
+            }
+        }
+        state.wires = wires;
+        self.reschedule(handle, state);
     }
 
     fn tell_of_overload(&self, state: &mut State, dispatched: u64) {
@@ -413,7 +493,7 @@ impl Sessions {
         let others = {
             let mut state = handle.state.lock();
             state.session.handle_read(carrier, page);
-            state.wake()
+            self.rouse(handle, &mut state)
         };
         others.into_iter().for_each(|(_, waker)| waker.wake());
         Ok(())
@@ -450,8 +530,9 @@ impl Sessions {
     pub fn handle_carrier_lost(&self, handle: &Arc<Handle>, carrier: Carrier) {
         let mut state = handle.state.lock();
         state.waiting.retain(|(waiting, _)| *waiting != carrier);
+        state.wires.remove(carrier);
         let others = if state.session.handle_carrier_lost(Instant::now(), carrier) {
-            state.wake()
+            self.rouse(handle, &mut state)
         } else {
             Vec::new()
         };
@@ -548,6 +629,7 @@ impl Handle {
             session,
             stage: Stage::Here,
             waiting: Vec::new(),
+            wires: Wires::default(),
             answered: None,
             taken_from: None,
             timer: None,
