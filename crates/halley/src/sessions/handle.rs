@@ -47,6 +47,8 @@ pub(super) struct State {
     pub(super) waiting: Vec<(Carrier, Waker)>,
     /// Sockets, which are written to without waking their tasks.
     pub(super) wires: Wires,
+    /// Events were handed over that dispatch is about to send.
+    pub(super) awaits_sending: bool,
     /// The carrier that the last connect was answered on, until the next connect.
     pub(super) answered: Option<Carrier>,
     /// When the timer will look at this session next.

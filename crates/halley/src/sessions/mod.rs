@@ -391,24 +391,25 @@ impl Sessions {
         self.send(handle, &mut state, None, &mut Vec::new());
     }
 
-    /// Hands an event over, and sends it if it may leave. `room` is for what is sent, and empty again afterwards.
-    pub(crate) fn hand_over(
-        &self,
-        handle: &Arc<Handle>,
-        event: &Arc<Delivery>,
-        room: &mut Vec<Output>,
-    ) -> Handover {
+    /// Hands an event over. Whether [`Sessions::send_on`] has to be called for the session: once, however many events it gets
+    /// before that.
+    pub(crate) fn hand_over(&self, handle: &Handle, event: &Arc<Delivery>) -> (Handover, bool) {
         let mut state = handle.state.lock();
         let handover = state.session.handle_event(event);
-        if !handover.wakes() {
-            return handover;
-        }
+        let is_first = handover.wakes() && !std::mem::replace(&mut state.awaits_sending, true);
+        (handover, is_first)
+    }
+
+    /// Sends what may leave of what was handed over, and wakes who has to see to the rest. `room` is for what is sent, and empty
+    /// again afterwards.
+    pub(crate) fn send_on(&self, handle: &Arc<Handle>, room: &mut Vec<Output>) {
+        let mut state = handle.state.lock();
+        state.awaits_sending = false;
         self.send(handle, &mut state, None, room);
         let waiting = state.wake();
         // After the lock: a task that is woken wants it first of all.
         drop(state);
         waiting.into_iter().for_each(|(_, waker)| waker.wake());
-        handover
     }
 
     /// Sends by all wires what may leave, and says who has to be woken, when the lock is free again, to see to the rest.
@@ -630,6 +631,7 @@ impl Handle {
             stage: Stage::Here,
             waiting: Vec::new(),
             wires: Wires::default(),
+            awaits_sending: false,
             answered: None,
             taken_from: None,
             timer: None,
