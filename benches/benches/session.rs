@@ -85,7 +85,7 @@ impl Client {
                 .session
                 .handle_message(self.now, carrier, true, &message, &mut NoRoutes)
             {
-                Answer::Reply(reply) => out.reply(&reply),
+                Answer::Reply(reply) | Answer::Service(_, reply) => out.reply(&reply),
                 Answer::Publish(publish) => out.reply(&publish.reply),
                 Answer::Held => {}
             }
@@ -98,6 +98,7 @@ impl Client {
         while let Some(output) = self.session.poll_output(self.now, self.carrier()) {
             match output {
                 Output::Event(event) => out.event(&event),
+                Output::Direct(message) => out.direct(&message),
                 Output::Reply(reply) => out.reply(&reply),
                 Output::Ping(offset) => self.session.handle_pong(self.now, self.carrier(), offset),
                 Output::ReadLog(_) | Output::Superseded => {}

@@ -115,6 +115,7 @@ fn only_app_knows_every_part() {
     expect_known_only_by("transport", &["app"]);
     expect_known_only_by("api", &["app"]);
     expect_known_only_by("ingest", &["api", "app"]);
+    expect_known_only_by("services", &["app", "transport"]);
     expect_known_only_by("sessions", &["api", "app", "dispatch", "transport"]);
     expect_known_only_by("app", &["cli"]);
     expect_known_only_by("cli", &[]);
@@ -229,7 +230,7 @@ fn every_member_takes_the_lints_of_the_workspace() {
         assert!(lints.contains(lint), "Cargo.toml does not say {lint}");
     }
     let crates = CRATES.map(|name| format!("crates/{name}"));
-    let others = ["tests", "benches", "xtask"].map(ToOwned::to_owned);
+    let others = ["tests", "benches", "fuzz", "xtask"].map(ToOwned::to_owned);
     for member in crates.iter().chain(&others) {
         let manifest = read(format!("{member}/Cargo.toml"));
         assert_eq!(

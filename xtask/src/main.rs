@@ -3,6 +3,7 @@
 //! A step is a file's worth of one thing ([`steps`]); [`run`] says each step and its reason, runs it, and prints the
 //! table at the end.
 
+mod fuzz;
 mod run;
 mod say;
 mod steps;
@@ -40,6 +41,23 @@ enum Word {
     },
     /// Runs what takes seconds and needs no network: format, lints, the purity of the protocol crates.
     Check,
+    /// Throws random inputs at the parsers and at the session, guided by what of the code they reach.
+    ///
+    /// Every input that is committed is replayed by `cargo test`; this looks for new ones. It needs cargo-fuzz, which is built
+    /// into target/tools if it is not installed, and a C++ compiler, which is installed with apt-get on Debian and Ubuntu, as
+    /// root, when it is missing. What is found lies in fuzz/artifacts, and the end of the output says how to see it.
+    #[command(after_help = FUZZ_EXAMPLES)]
+    Fuzz {
+        /// What to look at; `properties` are the property tests, with fresh seeds. Everything, if nothing is named.
+        #[arg(value_name = "TARGET", value_parser = fuzz::parse)]
+        targets: Vec<String>,
+        /// For how long, each.
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+        /// Replaces the committed corpus by the smallest set of inputs that reaches as much as all that were found.
+        #[arg(long)]
+        keep: bool,
+    },
 }
 
 const TEST_EXAMPLES: &str = "\
@@ -53,6 +71,15 @@ One test of a step, with its output (the binary must have been built once):
   cargo build --release -p halley
   cargo test -p halley-tests --features e2e --test nothing_lost -- cometd_9_over_websocket --nocapture";
 
+const FUZZ_EXAMPLES: &str = "\
+Examples:
+  cargo xtask fuzz                          everything, ten minutes each
+  cargo xtask fuzz session --minutes 60     the session for an hour
+  cargo xtask fuzz batch --keep             and keep what was found worth keeping in fuzz/corpus/batch
+
+One input, without any of this:
+  cargo run -p fuzz -- session fuzz/artifacts/session/crash-…";
+
 fn main() -> ExitCode {
     let passed = match Arguments::parse().word {
         Word::Test { list: true, .. } => {
@@ -61,6 +88,15 @@ fn main() -> ExitCode {
         }
         Word::Test { only, list: false } if only.is_empty() => run::all(steps::ALL, &steps::every_name()),
         Word::Test { only, list: false } => run::all(steps::ALL, &only),
+        Word::Fuzz {
+            targets,
+            minutes,
+            keep,
+        } => fuzz::hunt(&fuzz::Hunt {
+            targets,
+            minutes,
+            keep,
+        }),
         Word::Check => run::all(steps::ALL, &["fmt", "clippy", "purity"].map(str::to_owned)),
     };
     if passed {

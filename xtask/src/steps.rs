@@ -162,7 +162,8 @@ fn typos() -> Outcome {
 /// Installs Node where that is allowed, then the locked packages.
 fn npm() -> Outcome {
     let is_installed = is_there("node") && is_there("npm");
-    if !is_installed && let Err(reason) = install_node() {
+    const BY_HAND: &str = "node and npm are missing; install Node 18 or newer";
+    if !is_installed && let Err(reason) = install(&["nodejs", "npm"], BY_HAND) {
         return Outcome::Skipped(reason);
     }
     let folder = root().join("tests/js");
@@ -222,38 +223,36 @@ fn is_network_trouble(npm_said: &str) -> bool {
     .any(|code| npm_said.contains(code))
 }
 
-/// Installs Node and npm where that is allowed; an error says why not.
-fn install_node() -> Result<(), String> {
-    install(&["nodejs", "npm"])
-        .map_err(|reason| format!("node and npm are missing, {reason}; Node 18 is enough"))
-}
-
 /// Installs Chromium where that is allowed.
 fn chromium() -> Outcome {
     const CHROMIUM: &str = "/usr/bin/chromium";
     if is_there(CHROMIUM) {
         return Outcome::Passed;
     }
-    match install(&["chromium"]) {
+    match install(&["chromium"], "there is no /usr/bin/chromium; install Debian's package chromium") {
         Ok(()) if is_there(CHROMIUM) => Outcome::Passed,
         Ok(()) => Outcome::Skipped(format!("the package chromium brought no {CHROMIUM}")),
-        Err(reason) => Outcome::Skipped(format!("there is no {CHROMIUM}, {reason}")),
+        Err(reason) => Outcome::Skipped(reason),
     }
 }
 
 /// Installs packages on Debian when root asks; an error says why not.
-fn install(packages: &[&str]) -> Result<(), String> {
+pub(crate) fn install(packages: &[&str], by_hand: &str) -> Result<(), String> {
     let user = output(Command::new("id").arg("-u")).unwrap_or_default();
     if user.trim() != "0" || !is_there("apt-get") {
-        return Err("and only root on Debian can be helped".to_owned());
+        return Err(by_hand.to_owned());
     }
+    say::line(format_args!(
+        "missing here, so: apt-get install -y --no-install-recommends {}",
+        packages.join(" ")
+    ));
     let mut command = Command::new("apt-get");
     command
         .args(["install", "-y", "--no-install-recommends"])
         .args(packages);
     match succeed(command.env("DEBIAN_FRONTEND", "noninteractive")) {
         Outcome::Passed => Ok(()),
-        Outcome::Failed(_) | Outcome::Skipped(_) => Err("and apt-get could not install them".to_owned()),
+        Outcome::Failed(_) | Outcome::Skipped(_) => Err(format!("{by_hand} (apt-get could not)")),
     }
 }
 
@@ -268,7 +267,7 @@ fn cargo(arguments: &[&str]) -> Outcome {
 }
 
 /// Says the command, runs it, and lets it write to the terminal.
-fn succeed(command: &mut Command) -> Outcome {
+pub(crate) fn succeed(command: &mut Command) -> Outcome {
     let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
     let words = format!("{} {}", command.get_program().to_string_lossy(), words.join(" "));
     say::line(format_args!("$ {words}"));
@@ -280,7 +279,7 @@ fn succeed(command: &mut Command) -> Outcome {
 }
 
 /// What a command writes, or why there is nothing.
-fn output(command: &mut Command) -> Result<String, String> {
+pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     let output = command
         .current_dir(root())
         .stderr(Stdio::inherit())
@@ -297,7 +296,7 @@ fn output(command: &mut Command) -> Result<String, String> {
 }
 
 /// Whether a program can be started at all.
-fn is_there(program: &str) -> bool {
+pub(crate) fn is_there(program: &str) -> bool {
     let mut command = Command::new(program);
     command
         .arg("--version")
@@ -308,7 +307,7 @@ fn is_there(program: &str) -> bool {
 }
 
 /// The workspace, wherever this was called from.
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("xtask is a folder of the workspace")

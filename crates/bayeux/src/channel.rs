@@ -178,7 +178,7 @@ impl ChannelPattern {
     }
 
     /// Like [`ChannelPattern::matches`], but for rules: these reach into `/meta` and `/service` too.
-    pub(crate) fn covers(&self, channel: &ChannelName) -> bool {
+    pub fn covers(&self, channel: &ChannelName) -> bool {
         let (pattern, name) = (self.as_str(), channel.as_str());
         let below = || name.strip_prefix(self.stem()).filter(|rest| !rest.is_empty());
         match self.reach() {
@@ -211,7 +211,8 @@ impl From<ChannelName> for ChannelPattern {
 fn normalise(text: &str) -> &str {
     let text = text.trim_matches(' ');
     match text.strip_suffix('/') {
-        Some(shorter) if !shorter.is_empty() => shorter,
+        // A space before the slash is at the end now: a name that was kept and is parsed again must stay what it is.
+        Some(shorter) if !shorter.is_empty() => shorter.trim_end_matches(' '),
         _ => text,
     }
 }
@@ -339,6 +340,13 @@ mod tests {
     fn spaces_around_and_one_trailing_slash_are_dropped() {
         assert_eq!(name(" /v2/me/calls/ ").as_str(), "/v2/me/calls");
         assert_eq!(ChannelName::parse("/a//"), Err(ChannelError::EmptySegment));
+    }
+
+    #[test]
+    fn a_name_that_is_parsed_again_stays_what_it_is() {
+        for text in ["/a /", " /a/ ", "/a / "] {
+            assert_eq!(name(name(text).as_str()), name(text), "{text:?}");
+        }
     }
 
     #[test]

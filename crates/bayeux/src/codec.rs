@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use crate::message::Echo;
-use crate::{Delivery, Failure, Limits, Message, Reply};
+use crate::{Delivery, Direct, Failure, Limits, Message, Reply};
 
 /// One element of a body: a message, or the reply to what should have been one.
 pub type Decoded<'a> = Result<Message<'a>, Box<Reply>>;
@@ -134,6 +134,12 @@ impl Body {
         self.bytes.extend_from_slice(event.message());
     }
 
+    /// Adds a message that is no event of the log.
+    pub fn direct(&mut self, message: &Direct) {
+        self.separate();
+        self.bytes.extend_from_slice(message.message());
+    }
+
     /// Nothing was added.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
@@ -212,6 +218,19 @@ mod tests {
                 r#"{"error":"400::message_invalid","successful":false}"#,
                 r#"{"error":"400::message_invalid","successful":false}"#,
                 "ok",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_values_of_the_fields_without_their_names_are_no_message() {
+        assert_eq!(
+            errors(
+                r#"[["/meta/connect",1,"x",null,null,null,null],{"channel":"/meta/connect","advice":[0,0]}]"#
+            ),
+            [
+                r#"{"error":"400::message_invalid","successful":false}"#,
+                r#"{"channel":"/meta/connect","error":"400:advice:field_invalid","successful":false}"#,
             ]
         );
     }

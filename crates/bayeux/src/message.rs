@@ -44,7 +44,7 @@ pub enum Target {
     /// `/meta/disconnect`
     Disconnect,
     /// `/service/…`
-    Service,
+    Service(ChannelName),
     /// A publish.
     Publish(ChannelName),
 }
@@ -93,8 +93,7 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&
 impl<'a> Message<'a> {
     /// Parses one element of a body. When a field is wrong, what its reply repeats is still known.
     pub(crate) fn parse(raw: &'a RawValue, limits: &Limits) -> Result<Self, (Echo<'a>, Failure)> {
-        let fields: Fields<'a> =
-            serde_json::from_str(raw.get()).map_err(|_| (Echo::default(), Failure::MessageInvalid))?;
+        let fields: Fields<'a> = object(raw).ok_or((Echo::default(), Failure::MessageInvalid))?;
         let mut echo = Echo {
             channel: fields.channel,
             id: fields.id,
@@ -155,7 +154,7 @@ fn parse_target(channel: Option<&RawValue>, limits: &Limits) -> Result<Target, F
             match name.kind() {
                 // Look-alikes such as `/meta/subscribe/x` are nobody's channel.
                 ChannelKind::Meta => Err(Failure::Denied(Action::ChannelCreate)),
-                ChannelKind::Service => Ok(Target::Service),
+                ChannelKind::Service => Ok(Target::Service(name)),
                 ChannelKind::Broadcast => Ok(Target::Publish(name)),
             }
         }
@@ -188,7 +187,7 @@ fn parse_advice(raw: &RawValue) -> Result<Advice, Failure> {
         timeout: Option<f64>,
         interval: Option<f64>,
     }
-    let fields: Fields = serde_json::from_str(raw.get()).map_err(|_| Failure::FieldInvalid("advice"))?;
+    let fields: Fields = object(raw).ok_or(Failure::FieldInvalid("advice"))?;
     Ok(Advice {
         timeout: fields.timeout.and_then(milliseconds),
         interval: fields.interval.and_then(milliseconds),
@@ -208,6 +207,12 @@ fn is_id(raw: &RawValue, limits: &Limits) -> bool {
 
 fn is_text(raw: &RawValue) -> bool {
     raw.get().starts_with('"')
+}
+
+/// The fields of an object. Serde would take them from an array, too, one after the other.
+fn object<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
+    let is_object = raw.get().starts_with('{');
+    is_object.then(|| serde_json::from_str(raw.get()).ok())?
 }
 
 /// The text of a JSON string, borrowed unless it has escapes.

@@ -53,6 +53,14 @@ pub struct Received {
     pub(crate) timesync: Option<Timesync>,
 }
 
+impl Received {
+    /// What the clock on the wall says at `now`.
+    pub(crate) fn wall_at(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.at).as_millis();
+        self.wall.saturating_add(u64::try_from(since).unwrap_or(u64::MAX))
+    }
+}
+
 /// What a client should do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct ReplyAdvice {

@@ -27,6 +27,8 @@ pub struct Settings {
     pub connection_types: Vec<&'static str>,
     /// Who may do what on which channels, and how their events are kept and delivered.
     pub rules: Arc<Rules>,
+    /// Channels that a service answers.
+    pub services: Vec<ChannelPattern>,
     /// Replies advise how long a client may be away before it shakes hands by itself (CometD: `handshakeReconnect`).
     pub handshake_reconnect: bool,
     /// A list of subscriptions is taken as a whole or not at all. CometD takes what comes before the first refusal.
@@ -47,6 +49,10 @@ pub struct Settings {
     pub replay: bool,
     /// What becomes of a replay from an offset that the log does not have.
     pub stale_replay: StaleReplay,
+    /// Whose idleness is not suffered for ever (CometD: the activity extension).
+    pub activity: Activity,
+    /// For how long it is suffered.
+    pub max_inactivity: Duration,
     /// What a client can make us keep, and how much it may say at once.
     pub limits: Limits,
 }
@@ -60,6 +66,17 @@ pub enum StaleReplay {
     Latest,
     /// The subscribe fails.
     Error,
+}
+
+/// What counts as activity of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// Nobody counts.
+    Off,
+    /// What its client sends, but for connects.
+    Client,
+    /// That, and what its client gets, but for replies.
+    ClientServer,
 }
 
 /// Bounds on what one client can cost.
@@ -83,6 +100,10 @@ pub struct Limits {
     pub queue_bytes: usize,
     /// Bytes of events in one answer to a connect.
     pub answer_bytes: usize,
+    /// Remote calls of one session that are under way, or whose answers wait for it.
+    pub direct_messages: usize,
+    /// Bytes of answers that wait for one session.
+    pub direct_bytes: usize,
 }
 
 impl Default for Settings {
@@ -97,6 +118,7 @@ impl Default for Settings {
             checkpoint_interval: Duration::from_secs(1),
             connection_types: vec!["websocket", "long-polling"],
             rules: Arc::default(),
+            services: Vec::new(),
             handshake_reconnect: false,
             atomic_subscriptions: true,
             meta_connect_deliver_only: false,
@@ -107,6 +129,8 @@ impl Default for Settings {
             messages_during_handshake: false,
             replay: true,
             stale_replay: StaleReplay::Earliest,
+            activity: Activity::Off,
+            max_inactivity: Duration::from_secs(30 * 60),
             limits: Limits::default(),
         }
     }
@@ -124,6 +148,8 @@ impl Default for Limits {
             queue_events: 1000,
             queue_bytes: 1 << 20,
             answer_bytes: 512 << 10,
+            direct_messages: 32,
+            direct_bytes: 256 << 10,
         }
     }
 }

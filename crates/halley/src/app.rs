@@ -21,6 +21,7 @@ use crate::http::{self, Bounds, Shutdown};
 use crate::ingest::Ingest;
 use crate::log::{self, LogError, Opened};
 use crate::metrics::Metrics;
+use crate::services::Services;
 use crate::sessions::{Options, Overload, Sessions};
 use crate::transport::{self, Connection, Public, Transport, TransportError, Unknown};
 
@@ -29,6 +30,7 @@ pub struct App {
     public_addr: SocketAddr,
     internal_addr: SocketAddr,
     api: Arc<Api>,
+    services: Arc<Services>,
     stop: watch::Sender<bool>,
     /// Each ends with the last of its connections.
     listeners: [JoinHandle<()>; 2],
@@ -59,7 +61,7 @@ pub enum AppError {
     },
 }
 
-/// How long connections may take to end.
+/// How long services may take to answer, and connections to end.
 const GOODBYE: Duration = Duration::from_secs(3);
 
 impl App {
@@ -91,6 +93,7 @@ impl App {
             options,
             Arc::clone(&metrics),
         ));
+        let services = Arc::new(Services::new(&config, &metrics));
         let config = Arc::new(config);
         let public = Arc::new(Public {
             sessions: Arc::clone(&sessions),
@@ -100,6 +103,7 @@ impl App {
             browsers: Browsers::new(storage.sessions.secret(), &config.browser_cookie),
             cors: Cors::new(&config.cors),
             crowd: Arc::default(),
+            services: Arc::clone(&services),
             metrics: Arc::clone(&metrics),
             unknown: Mutex::new(Unknown::new(config.unknown_sessions.clone())),
             config: Arc::clone(&config),
@@ -159,6 +163,7 @@ impl App {
             public_addr: addresses.0,
             internal_addr: addresses.1,
             api,
+            services,
             stop,
             listeners,
             tasks,
@@ -194,6 +199,13 @@ impl App {
     /// Lets clients go, writes down every session, and ends. Nothing is lost: sessions resume from the log.
     pub async fn shut_down(self) {
         self.api.ready.store(false, Ordering::Release);
+        // While their clients can still be told.
+        if tokio::time::timeout(GOODBYE, self.services.finish())
+            .await
+            .is_err()
+        {
+            warn!("some services did not answer in time; their clients give up on them");
+        }
         self.stop.send_replace(true);
         let gone = futures::future::join_all(self.listeners);
         if tokio::time::timeout(GOODBYE, gone).await.is_err() {

@@ -17,5 +17,6 @@ pub mod log;
 pub mod metrics;
 pub mod origin;
 pub mod problem;
+pub mod services;
 pub mod sessions;
 pub mod transport;

@@ -48,6 +48,12 @@ pub struct Metrics {
     pub gaps: Counter,
     /// Seconds from taking a publish to its being durable.
     pub append_seconds: Histogram,
+    /// Calls of services, by result.
+    pub service_calls: Family<Outcome, Counter>,
+    /// Seconds from a call to what came of it, with the wait for a place.
+    pub service_seconds: Histogram,
+    /// Answers of services for sessions that were gone.
+    pub service_answers_lost: Counter,
     sessions: Gauge,
     records: Gauge,
     log_last: Gauge,
@@ -85,6 +91,9 @@ impl Default for Metrics {
             resumes: Counter::default(),
             gaps: Counter::default(),
             append_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 14)),
+            service_calls: Family::default(),
+            service_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+            service_answers_lost: Counter::default(),
             sessions: Gauge::default(),
             records: Gauge::default(),
             log_last: Gauge::default(),
@@ -149,6 +158,22 @@ impl Default for Metrics {
             "From taking a publish to its being durable",
             Unit::Seconds,
             metrics.append_seconds.clone(),
+        );
+        all.register(
+            "service_calls",
+            "Calls of services, by result",
+            metrics.service_calls.clone(),
+        );
+        all.register_with_unit(
+            "service_call",
+            "From a call to what came of it, with the wait for a place",
+            Unit::Seconds,
+            metrics.service_seconds.clone(),
+        );
+        all.register(
+            "service_answers_lost",
+            "Answers of services for sessions that were gone",
+            metrics.service_answers_lost.clone(),
         );
         all.register("sessions", "Sessions in memory", metrics.sessions.clone());
         all.register(

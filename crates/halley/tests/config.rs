@@ -46,6 +46,8 @@ fn keys(table: &toml::Table) -> Vec<String> {
     };
     table
         .iter()
+        // A list of blocks has a test of its own: without any, there is nothing to see.
+        .filter(|(_, section)| section.is_table())
         .flat_map(|(name, section)| {
             keys_of(section)
                 .into_iter()
@@ -263,6 +265,8 @@ fn settings_that_cannot_work_are_refused_with_their_name() {
             "session.http2_max_sessions_per_browser",
         ),
         ("[websocket]\nping_interval = \"0s\"", "websocket.ping_interval"),
+        ("[session]\nmax_inactivity = \"0s\"", "session.max_inactivity"),
+        ("[session]\nactivity = \"server\"", "activity"),
         ("[websocket]\nprotocol = \"a, b\"", "websocket.protocol"),
         (
             "[callback_polling]\nparameter = \"message\"",
@@ -320,6 +324,114 @@ fn settings_that_cannot_work_are_refused_with_their_name() {
         ),
     ] {
         expect_all(&complaint(text, &[]), &[name]);
+    }
+}
+
+const SERVICE: &str = "[[services]]\nchannel = \"/service/**\"\nurl = \"http://127.0.0.1:8000/\"\n";
+
+#[test]
+fn the_documented_service_has_every_setting_with_its_default() {
+    let text = std::fs::read_to_string(documented()).expect("deploy/halley.toml is there");
+    let example: String = text
+        .lines()
+        .skip_while(|line| line.trim() != "#     [[services]]")
+        .map_while(|line| line.strip_prefix("#     "))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let documented = toml::Table::try_from(load(&example, &[]).expect("the example works")).expect("TOML");
+    let keys = |table: &toml::Table| -> Vec<String> {
+        let service = table["services"][0].as_table().expect("a service");
+        service.keys().cloned().collect()
+    };
+    assert_eq!(
+        keys(&example.parse().expect("TOML")).len(),
+        keys(&documented).len(),
+        "{example}"
+    );
+    let written = &load(&example, &[]).unwrap().services[0];
+    let default = &load(SERVICE, &[]).unwrap().services[0];
+    assert_eq!(written.url, default.url);
+    assert_eq!(
+        (written.timeout, written.concurrency, written.queue),
+        (default.timeout, default.concurrency, default.queue)
+    );
+}
+
+#[test]
+fn a_service_that_cannot_work_is_refused_with_its_channel() {
+    let replaced = |old: &str, new: &str| {
+        assert!(SERVICE.contains(old));
+        complaint(&SERVICE.replace(old, new), &[])
+    };
+    for (old, new, words) in [
+        ("http://", "https://", "https comes with the TLS settings"),
+        ("http://127", "ftp://127", "does not begin with http://"),
+        ("http://127.0.0.1:8000/", "/ask", "does not begin with http://"),
+        ("http://127.0.0.1:8000/", "http://a b/", "invalid uri character"),
+        (
+            "http://127",
+            "http://user:pass@127",
+            "credentials do not belong in it",
+        ),
+        ("/service/**", "/services/**", "begins with /service/"),
+        ("url", "concurrency = 0\nurl", "concurrency: from 1"),
+        ("url", "queue = 1000001\nurl", "queue: up to 1,000,000"),
+        ("url", "timeout = \"0s\"\nurl", "timeout: longer than nothing"),
+    ] {
+        let complaint = replaced(old, new);
+        expect_all(&complaint, &["services: /service", words]);
+        assert!(!complaint.contains("pass"), "{complaint}");
+    }
+    let twice = format!("{SERVICE}{SERVICE}");
+    expect_all(
+        &complaint(&twice, &[]),
+        &["services: /service/**", "another service"],
+    );
+    expect_all(
+        &replaced("/service/**", "/service/*/a"),
+        &["only allowed as the last segment"],
+    );
+}
+
+#[test]
+fn a_variable_for_a_list_of_blocks_is_an_error_that_names_it() {
+    let complaint = complaint(SERVICE, &[("HALLEY_SERVICES__URL", "http://127.0.0.1:9000/")]);
+    expect_all(&complaint, &["HALLEY_SERVICES__URL: ", "expected a sequence"]);
+}
+
+#[test]
+fn a_session_has_room_for_one_answer_of_a_service() {
+    let small = "[limits]\nservice_answer = \"256 KiB\"\n";
+    expect_all(
+        &complaint(small, &[]),
+        &["limits.direct_bytes", "limits.service_answer"],
+    );
+    expect_all(
+        &complaint("[limits]\ndirect_messages = 0\n", &[]),
+        &["limits.direct_messages"],
+    );
+}
+
+#[test]
+fn a_signing_secret_is_never_printed() {
+    let text = format!("{SERVICE}secret = \"hush\"\n");
+    let config = load(&text, &[]).unwrap();
+    assert_eq!(config.services[0].secret, "hush");
+    let toml = toml::to_string(&config).expect("a configuration is TOML");
+    let printed = format!("{config:?}{config:#?}{toml}");
+    assert!(
+        printed.contains("/service/**") && !printed.contains("hush"),
+        "{printed}"
+    );
+    for line in [
+        "secret = \"hush",
+        "secret = hush",
+        "secret = [\"hush\"]",
+        "secrets = \"hush\"",
+    ] {
+        let complaint = complaint(&format!("{SERVICE}{line}\n"), &[]);
+        assert!(!complaint.contains("hush"), "{complaint}");
+        expect_all(&complaint, &["line 4"]);
     }
 }
 

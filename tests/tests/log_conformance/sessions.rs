@@ -157,6 +157,31 @@ async fn a_sweep_forgets_who_was_not_seen_since() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn records_are_found_by_what_they_say_as_soon_as_they_are_put() {
+    for it in every_kind() {
+        let store = it.sessions();
+        let mut others = record(&it, "def", 1, at(1));
+        others.user = Some("15001".into());
+        let mut nobodys = record(&it, "ghi", 1, at(1));
+        nobodys.user = None;
+        // Nobody waits for the writes.
+        let writes = [
+            store.put(record(&it, "abc", 1, at(1))),
+            store.put(others),
+            store.put(nobodys),
+            store.put(record(&it, "jkl", 1, at(1))),
+            store.remove(&ClientId::new("jkl")),
+        ];
+        let found =
+            |user: &'static str| store.find(Box::new(move |record| record.user.as_deref() == Some(user)));
+        assert_eq!(found("15000").await.unwrap(), [ClientId::new("abc")]);
+        assert_eq!(found("15001").await.unwrap(), [ClientId::new("def")]);
+        assert_eq!(found("15002").await.unwrap(), []);
+        drop(writes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn writes_keep_the_order_in_which_they_were_called() {
     for it in every_kind() {
         let store = it.sessions();

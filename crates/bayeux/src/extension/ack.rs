@@ -42,6 +42,7 @@ impl Extension for Acknowledge {
     fn incoming(
         &self,
         session: &mut Session,
+        _: Instant,
         message: &Message<'_>,
         value: Option<&RawValue>,
     ) -> Result<(), Failure> {
@@ -99,7 +100,7 @@ impl Extension for Acknowledge {
             | Target::Subscribe
             | Target::Unsubscribe
             | Target::Disconnect
-            | Target::Service
+            | Target::Service(_)
             | Target::Publish(_) => None,
         }
     }

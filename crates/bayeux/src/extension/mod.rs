@@ -5,6 +5,7 @@
 //! before it leaves.
 
 mod ack;
+mod activity;
 mod binary;
 mod broadcast_to_publisher;
 mod meta_connect_deliver_only;
@@ -21,6 +22,7 @@ use serde_json::value::RawValue;
 use crate::{Failure, LogEnds, Message, Offset, Reply, Session, Settings, Target, Traits};
 
 pub use crate::reply::Received;
+pub(crate) use activity::Stirred;
 pub(crate) use replay::Wish;
 pub(crate) use timesync::Timesync;
 
@@ -33,6 +35,7 @@ pub const ALL: &[&dyn Extension] = &[
     &meta_connect_deliver_only::MetaConnectDeliverOnly,
     &broadcast_to_publisher::BroadcastToPublisher,
     &binary::Binary,
+    &activity::Activity,
 ];
 
 /// Something beyond the protocol that client and server agree on.
@@ -62,6 +65,7 @@ pub trait Extension: Sync {
     fn incoming(
         &self,
         _session: &mut Session,
+        _now: Instant,
         _message: &Message<'_>,
         _value: Option<&RawValue>,
     ) -> Result<(), Failure> {
@@ -170,9 +174,14 @@ impl Agreed {
         self.each().all(Extension::echoes)
     }
 
-    pub(crate) fn incoming(&self, session: &mut Session, message: &Message<'_>) -> Result<(), Failure> {
+    pub(crate) fn incoming(
+        &self,
+        session: &mut Session,
+        now: Instant,
+        message: &Message<'_>,
+    ) -> Result<(), Failure> {
         self.each().try_for_each(|extension| {
-            extension.incoming(session, message, message.ext.get(extension.name()).copied())
+            extension.incoming(session, now, message, message.ext.get(extension.name()).copied())
         })
     }
 

@@ -27,11 +27,7 @@ impl Extension for Timestamp {
 
     fn outgoing(&self, _: &mut Session, now: Instant, _: &Target, reply: &mut Reply) -> Option<Value> {
         let received = reply.received.as_ref()?;
-        let since = now.saturating_duration_since(received.at).as_millis();
-        let at = received
-            .wall
-            .saturating_add(u64::try_from(since).unwrap_or(u64::MAX));
-        reply.timestamp = Some(wall::timestamp(at));
+        reply.timestamp = Some(wall::timestamp(received.wall_at(now)));
         None
     }
 }

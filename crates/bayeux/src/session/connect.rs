@@ -9,6 +9,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Answer, Output, Session};
+use crate::extension::Received;
 use crate::{Carrier, CarrierKind, Message, Reply, ReplyAdvice, Target};
 
 /// Bytes of events in an answer on a socket. It leaves in one frame, and clients that were not told otherwise close a socket
@@ -42,7 +43,7 @@ struct Held {
     due: bool,
     /// Answer even before the log was read.
     overdue: bool,
-    /// An event has left with this answer.
+    /// Something has left with this answer.
     started: bool,
     /// Bytes of events that this answer may still take.
     room: usize,
@@ -75,6 +76,11 @@ impl Connects {
 
     fn is_held_by(&self, carrier: Carrier) -> bool {
         self.held.as_ref().is_some_and(|held| held.carrier == carrier)
+    }
+
+    /// When the held connect came.
+    pub(super) fn received(&self) -> Option<Received> {
+        self.held.as_ref()?.reply.received
     }
 
     pub(super) fn holding_socket(&self) -> Option<Carrier> {
@@ -147,6 +153,7 @@ impl Session {
     fn account(&mut self, now: Instant, carrier: Carrier, recovers: bool) {
         let lost = std::mem::take(&mut self.connects.reply_lost) || recovers;
         self.account_gap(carrier, lost);
+        self.account_directs(carrier, lost);
         if self.agreed.acknowledges() {
             // The acknowledgement has said what arrived: the rest did not.
             self.window.rewind();
@@ -155,14 +162,17 @@ impl Session {
         if !lost {
             self.note_connect(carrier);
         }
-        match self.brought_by {
-            Some(CarrierKind::Exchange) if lost => self.window.rewind(),
-            Some(CarrierKind::Exchange) => self.prove_sent(now),
-            Some(CarrierKind::Socket) if carrier.kind == CarrierKind::Exchange => self.window.rewind(),
-            // On the same socket: another one has let the old one go, and rewound.
-            Some(CarrierKind::Socket) if self.agreed.delivers_with_connect() && !lost => self.prove_sent(now),
-            Some(CarrierKind::Socket) if self.agreed.delivers_with_connect() => self.window.rewind(),
-            Some(CarrierKind::Socket) | None => {}
+        let Some(brought_by) = self.brought_by else {
+            return;
+        };
+        match brought_by.kind {
+            CarrierKind::Exchange if lost => self.window.rewind(),
+            CarrierKind::Exchange => self.prove_sent(now),
+            CarrierKind::Socket if carrier.kind == CarrierKind::Exchange => self.window.rewind(),
+            CarrierKind::Socket if !self.agreed.delivers_with_connect() => {}
+            // A connect on another socket says nothing about this one, though that may be the one that events go to since.
+            CarrierKind::Socket if lost || brought_by != carrier => self.window.rewind(),
+            CarrierKind::Socket => self.prove_sent(now),
         }
     }
 
@@ -196,14 +206,20 @@ impl Session {
             .held
             .as_mut()
             .filter(|held| held.carrier == carrier)?;
-        if brings_events && !(may_wait && !held.due && !held.started) {
-            if let Some(event) = self
-                .window
-                .take(if held.started { held.room } else { usize::MAX })
-            {
+        // After a goodbye of the server nothing leaves but the reply.
+        if brings_events && !(self.life.is_ending() && self.life.is_over()) {
+            // Before the events: there are few of them, but there may always be another event.
+            let room = if held.started { held.room } else { usize::MAX };
+            if let Some(message) = self.direct.take(room, carrier) {
+                held.started = true;
+                held.room = held.room.saturating_sub(message.size());
+                return Some(Output::Direct(message));
+            }
+            let is_in_no_hurry = may_wait && !held.due && !held.started;
+            if !is_in_no_hurry && let Some(event) = self.window.take(room) {
                 held.started = true;
                 held.room = held.room.saturating_sub(event.size());
-                self.brought_by = Some(carrier.kind);
+                self.brought_by = Some(carrier);
                 return Some(Output::Event(event));
             }
             if !held.started
@@ -214,16 +230,16 @@ impl Session {
                 return self.read_for(carrier, after);
             }
         }
-        if held.due || held.started || has_untold_gap {
-            self.answer(now)
-        } else {
-            None
+        let is_due = held.due || held.started || has_untold_gap;
+        if let Some(farewell) = self.poll_farewell(now) {
+            return Some(farewell);
         }
+        if is_due { self.answer(now) } else { None }
     }
 
     /// What a socket brought and nobody proved goes again: the connect that follows this one would prove it without knowing.
     fn take_over_from_socket(&mut self) {
-        if self.brought_by == Some(CarrierKind::Socket)
+        if self.was_brought_by(CarrierKind::Socket)
             && !self.agreed.acknowledges()
             && self.window.has_unproven()
             && self.window.has_unsent()

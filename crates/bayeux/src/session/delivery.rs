@@ -68,7 +68,7 @@ impl Handover {
 impl Session {
     /// Takes an event that was routed to this session.
     pub fn handle_event(&mut self, event: &Arc<Delivery>) -> Handover {
-        if self.life.is_over() {
+        if self.life.is_over() || self.life.is_ending() {
             return Handover::Gone;
         }
         if !self.wants(event) {
@@ -123,11 +123,17 @@ impl Session {
 
     /// What to do for this carrier now. Drain it after every `handle_*`; write what it says before polling again.
     pub fn poll_output(&mut self, now: Instant, carrier: Carrier) -> Option<Output> {
-        self.poll_superseded(carrier)
+        let output = self
+            .poll_superseded(carrier)
             .or_else(|| self.poll_greeting(now, carrier))
             .or_else(|| self.poll_connect(now, carrier))
+            .or_else(|| self.poll_direct(carrier))
             .or_else(|| self.poll_push(now, carrier))
-            .or_else(|| self.poll_proof(now, carrier))
+            .or_else(|| self.poll_proof(now, carrier))?;
+        if matches!(output, Output::Event(_) | Output::Direct(_)) {
+            self.stirred.by_server(now);
+        }
+        Some(output)
     }
 
     /// When to call [`Session::handle_timeout`].
@@ -145,12 +151,17 @@ impl Session {
 
     /// Time has passed. Returns whether a carrier has something to do.
     pub fn handle_timeout(&mut self, now: Instant) -> bool {
-        self.life.handle_timeout(now);
-        self.handle_connect_timeout(now) | self.proof.handle_timeout(now) | self.lazy.handle_timeout(now)
+        self.life.handle_timeout(now)
+            | self.handle_connect_timeout(now)
+            | self.proof.handle_timeout(now)
+            | self.lazy.handle_timeout(now)
     }
 
     /// Whether everything that waits is in no hurry yet. Sets the clock for the first of it.
     pub(super) fn may_wait(&mut self, now: Instant) -> bool {
+        if self.life.is_ending() {
+            return false;
+        }
         let Some(lazy) = self.window.lazy() else {
             self.lazy = Lazy::default();
             return false;
@@ -192,7 +203,7 @@ impl Session {
             self.note_push();
         }
         if let Some(event) = self.window.take(usize::MAX) {
-            self.brought_by = Some(carrier.kind);
+            self.brought_by = Some(carrier);
             return Some(Output::Event(event));
         }
         let after = self.window.wants_read()?;
@@ -202,7 +213,7 @@ impl Session {
     /// An exchange brought events, and only the next connect says whether they arrived: a pong of a socket would prove them
     /// without having seen them.
     pub(super) fn awaits_connect(&self) -> bool {
-        self.brought_by == Some(CarrierKind::Exchange) && self.window.has_unproven()
+        self.was_brought_by(CarrierKind::Exchange) && self.window.has_unproven()
     }
 
     fn wants(&self, event: &Delivery) -> bool {
@@ -225,8 +236,13 @@ impl Session {
         self.agreed.delivers_with_connect()
     }
 
-    /// A task is there that could send an event now.
-    fn is_waited_for(&self) -> bool {
+    /// A connect is held, or a socket is open: somebody is there.
+    pub fn is_attended(&self) -> bool {
+        self.connects.is_held() || self.socket.is_some()
+    }
+
+    /// A task is there that could send something now.
+    pub(super) fn is_waited_for(&self) -> bool {
         self.connects.is_held() || (self.socket.is_some() && !self.agreed.delivers_with_connect())
     }
 }

@@ -186,7 +186,7 @@ mod tests {
                         gap: None,
                     },
                 ),
-                Output::Event(_) | Output::Ping(_) | Output::Superseded => {}
+                Output::Event(_) | Output::Direct(_) | Output::Ping(_) | Output::Superseded => {}
             }
         }
         String::from_utf8(body.finish()).unwrap()
@@ -199,8 +199,24 @@ mod tests {
             let reply = connect(&mut it, id, r#","ext":{"ack":1000}"#);
             assert!(reply.contains(r#""recovered":false"#), "{reply}");
         }
-        let reply = connect(&mut it, 4, r#","ext":{"ack":50}"#);
+        let reply = connect(&mut it, 4, r#","ext":{"ack":35184372088882}"#);
         assert!(!reply.contains("recovered"), "{reply}");
+    }
+
+    #[test]
+    fn a_number_of_another_log_does_not_confirm_the_gap_when_a_reply_of_this_one_ends_at_the_same_offset() {
+        let mut it = resumed(&["ack"]);
+        for id in 1..4 {
+            let reply = connect(&mut it, id, r#","ext":{"ack":50}"#);
+            assert!(reply.contains(r#""recovered":false"#), "{reply}");
+        }
+    }
+
+    #[test]
+    fn that_numbers_count_anew_is_written_down_before_a_reply_says_one() {
+        let (mut session, _) = resumed(&["ack"]);
+        assert!(session.take_record_change());
+        assert_eq!(session.snapshot().replays, 1);
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl Session {
         }
         if !greeting.events.is_empty() {
             reply.announce(greeting.events.len());
-            self.brought_by = Some(carrier.kind);
+            self.brought_by = Some(carrier);
             self.greeting = Some(greeting);
         }
         self.agreed

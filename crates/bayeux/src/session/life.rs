@@ -15,6 +15,15 @@ pub(super) struct Life {
     connected: bool,
     silent: bool,
     over: bool,
+    ending: Option<Ending>,
+}
+
+/// The server has had enough of it.
+#[derive(Debug)]
+struct Ending {
+    /// From then on what still waits is not waited for.
+    patience: Instant,
+    overdue: bool,
 }
 
 impl Life {
@@ -24,6 +33,7 @@ impl Life {
             connected: false,
             silent: false,
             over: false,
+            ending: None,
         }
     }
 
@@ -62,13 +72,42 @@ impl Life {
         self.over = true;
     }
 
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.expires.filter(|_| !self.silent && !self.over)
+    /// The session is to end once it has delivered what it has, and at `patience` whatever it has.
+    pub(super) fn end_soon(&mut self, patience: Instant) {
+        self.ending.get_or_insert(Ending {
+            patience,
+            overdue: false,
+        });
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Instant) {
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    pub(super) fn is_overdue(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.overdue)
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        if self.over {
+            return None;
+        }
+        let patience = self.ending.as_ref().filter(|ending| !ending.overdue);
+        let ends = [
+            self.expires.filter(|_| !self.silent),
+            patience.map(|ending| ending.patience),
+        ];
+        ends.into_iter().flatten().min()
+    }
+
+    /// Returns whether the patience of an end is exhausted now.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> bool {
         if self.expires.is_some_and(|at| at <= now) {
             self.silent = true;
+        }
+        match &mut self.ending {
+            Some(ending) if ending.patience <= now => !std::mem::replace(&mut ending.overdue, true),
+            Some(_) | None => false,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod connect;
 mod delivery;
+mod direct;
 mod disconnect;
 mod gap;
 mod greeting;
@@ -13,6 +14,7 @@ mod life;
 mod proof;
 mod publish;
 mod replay;
+mod service;
 mod snapshot;
 mod subscribe;
 mod window;
@@ -20,18 +22,21 @@ mod window;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::extension::Agreed;
+use crate::extension::{Agreed, Stirred};
 use crate::{
     Carrier, CarrierKind, ChannelName, ClientId, Delivery, Failure, Message, Offset, Reply, Rights, Settings,
     Target, Traits,
 };
 
 pub use delivery::{Handover, PageRead};
+pub use direct::Direct;
 pub use handshake::deny as deny_handshake;
+pub use service::{Call, CallResult};
 pub use snapshot::{Snapshot, Subscription};
 
 use connect::Connects;
 use delivery::Lazy;
+use direct::Directs;
 use gap::Gap;
 use greeting::Greeting;
 use life::Life;
@@ -46,14 +51,16 @@ pub struct Session {
     rights: Rights,
     subscriptions: Vec<Subscription>,
     pub(crate) window: Window,
+    direct: Directs,
     pub(crate) agreed: Agreed,
+    pub(crate) stirred: Stirred,
     connects: Connects,
     life: Life,
     proof: Proof,
     /// The socket that events are pushed to.
     socket: Option<Carrier>,
-    /// Which kind of carrier brought what is not proven.
-    brought_by: Option<CarrierKind>,
+    /// The carrier that brought what is not proven.
+    brought_by: Option<Carrier>,
     /// A read of the log is under way for this carrier.
     reading_for: Option<Carrier>,
     /// Part of the log was lost for this session, and its client may not know yet.
@@ -76,6 +83,8 @@ pub enum Answer {
     Held,
     /// The message's data goes into the log. The reply is true once the log has it.
     Publish(Box<Publish>),
+    /// The message is for a service, with this reply; what the service answers is for [`Session::handle_direct`].
+    Service(Call, Box<Reply>),
 }
 
 /// What a client publishes, as far as the session knows.
@@ -94,6 +103,8 @@ pub struct Publish {
 pub enum Output {
     /// Send this event.
     Event(Arc<Delivery>),
+    /// Send this message, which is no event of the log.
+    Direct(Direct),
     /// Answer the held connect; on an exchange this ends the response.
     Reply(Box<Reply>),
     /// Send a ping that carries this offset, and report its pong with [`Session::handle_pong`].
@@ -135,10 +146,12 @@ impl Session {
             id,
             life: Life::new(now, &settings),
             agreed: Agreed::given(&settings),
+            stirred: Stirred::new(now),
             settings,
             rights,
             subscriptions: Vec::new(),
             window,
+            direct: Directs::default(),
             connects: Connects::default(),
             proof: Proof::default(),
             socket: None,
@@ -167,11 +180,14 @@ impl Session {
         } else {
             Offset(ends.first.0.saturating_sub(1))
         };
+        let is_of_another_log = !same_log || cursor > ends.last;
         let window = Window::new(cursor.min(ends.last), ends.last);
         let mut session = Self::new(id, settings, rights, window, now);
-        session
-            .agreed
-            .take_up(&snapshot.extensions, snapshot.replays, ends);
+        // The client's numbers are of another log, too, and could be taken for those of replies from this one; or of the next,
+        // if the record did not say that they count anew.
+        let replays = snapshot.replays.saturating_add(u8::from(is_of_another_log));
+        session.record_changed = is_of_another_log;
+        session.agreed.take_up(&snapshot.extensions, replays, ends);
         session.subscriptions = snapshot.subscriptions;
         for subscription in &mut session.subscriptions {
             subscription.guarded = session
@@ -184,7 +200,7 @@ impl Session {
             }
         }
         session.life.connected();
-        if !same_log || cursor > ends.last {
+        if is_of_another_log {
             session.gap = Some(Gap::of_another_log(ends.first));
         }
         session
@@ -203,6 +219,10 @@ impl Session {
     /// What must survive has changed since the last call, and must be durable before the next reply to a connect leaves.
     pub fn take_record_change(&mut self) -> bool {
         std::mem::take(&mut self.record_changed)
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Its clientId.
@@ -225,10 +245,18 @@ impl Session {
         message: &Message<'_>,
         routes: &mut dyn Routes,
     ) -> Answer {
-        if self.life.is_over() {
+        let is_heard = match message.target {
+            Target::Connect | Target::Disconnect => true,
+            Target::Handshake
+            | Target::Subscribe
+            | Target::Unsubscribe
+            | Target::Service(_)
+            | Target::Publish(_) => !self.life.is_ending(),
+        };
+        if self.life.is_over() || !is_heard {
             return Answer::reply(Reply::failure(message, Failure::SessionUnknown));
         }
-        if let Err(failure) = self.agreed.clone().incoming(self, message) {
+        if let Err(failure) = self.agreed.clone().incoming(self, now, message) {
             return self.reply(now, message, Reply::failure(message, failure));
         }
         self.life.heard(now, &self.settings);
@@ -239,7 +267,11 @@ impl Session {
             Target::Subscribe => self.subscribe(message, routes),
             Target::Unsubscribe => self.unsubscribe(message, routes),
             Target::Disconnect => self.disconnect(now, message),
-            Target::Service => Reply::success(message),
+            Target::Service(channel) => match self.call(now, channel, message) {
+                Ok(Some(call)) => return self.called(now, call, message),
+                Ok(None) => Reply::success(message),
+                Err(failure) => Reply::failure(message, failure),
+            },
             Target::Publish(channel) => match self.publish(channel, message) {
                 Ok(traits) => return self.published(now, channel, traits, message),
                 Err(failure) => Reply::failure(message, failure),
@@ -258,6 +290,12 @@ impl Session {
         let agreed = self.agreed.clone();
         reply.received = Some(agreed.receiving(now, message));
         agreed.outgoing(self, now, &message.target, reply);
+    }
+
+    fn called(&mut self, now: Instant, call: Call, message: &Message<'_>) -> Answer {
+        let mut reply = Reply::success(message);
+        self.finish(now, message, &mut reply);
+        Answer::Service(call, Box::new(reply))
     }
 
     fn published(
@@ -300,9 +338,7 @@ impl Session {
     /// Writing the reply to a connect failed, or the peer was gone before it was written: the next connect, whatever it says,
     /// gets its events again.
     pub fn handle_reply_lost(&mut self) {
-        if self.brought_by == Some(CarrierKind::Exchange) {
-            self.connects.distrust_reply();
-        }
+        self.connects.distrust_reply();
     }
 
     /// Any message on another socket makes that socket the one that events are pushed to.
@@ -322,13 +358,18 @@ impl Session {
         }
     }
 
+    fn was_brought_by(&self, kind: CarrierKind) -> bool {
+        self.brought_by.is_some_and(|carrier| carrier.kind == kind)
+    }
+
     fn let_go_of_socket(&mut self) {
         if self.reading_for.is_some() && self.reading_for == self.socket {
             self.reading_for = None;
         }
         self.socket = None;
         self.proof.forget_ping();
-        if self.brought_by == Some(CarrierKind::Socket) && !self.agreed.acknowledges() {
+        self.direct.rewind_socket();
+        if self.was_brought_by(CarrierKind::Socket) && !self.agreed.acknowledges() {
             self.window.rewind();
         }
     }

@@ -73,15 +73,23 @@ impl Session {
     pub fn handle_pong(&mut self, now: Instant, carrier: Carrier, offset: Offset) {
         if self.socket == Some(carrier) && self.proof.outstanding == Some(offset) {
             self.proof.outstanding = None;
+            self.direct.prove_asked(carrier);
+            let before = self.window.proven();
             self.window.prove(offset);
-            self.note_proof(now);
+            if self.window.proven() > before {
+                self.note_proof(now);
+            }
             self.begin_replays();
         }
     }
 
     /// The peer of a socket has answered our close: like a pong, after everything that we sent before.
     pub fn handle_close_answered(&mut self, now: Instant, carrier: Carrier) {
-        if self.socket == Some(carrier) && !self.agreed.acknowledges() && !self.awaits_connect() {
+        if self.socket != Some(carrier) || self.agreed.acknowledges() {
+            return;
+        }
+        self.direct.prove_all(carrier);
+        if self.brought_by == Some(carrier) {
             self.prove_sent(now);
         }
     }
@@ -151,9 +159,10 @@ impl Session {
         let plain = !self.agreed.delivers_with_connect();
         if self.socket != Some(carrier)
             || !plain
+            || self.life.is_over()
             || self.awaits_connect()
             || self.proof.outstanding.is_some()
-            || !self.window.has_unproven()
+            || !(self.window.has_unproven() || self.direct.has_unasked(carrier))
         {
             return None;
         }
@@ -164,6 +173,7 @@ impl Session {
         }
         self.proof.not_before = Some(now + self.settings.proof_interval);
         self.proof.outstanding = Some(self.window.sent());
+        self.direct.ask(carrier);
         Some(Output::Ping(self.window.sent()))
     }
 

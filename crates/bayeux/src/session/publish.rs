@@ -10,15 +10,8 @@ impl Session {
         channel: &ChannelName,
         message: &Message<'_>,
     ) -> Result<Traits, Failure> {
+        self.may_say(channel, message)?;
         let rules = &self.settings.rules;
-        rules.may_publish(&self.rights, channel)?;
-        let bytes = message.data.map_or(0, |data| data.get().len());
-        if rules
-            .largest_message(channel)
-            .is_some_and(|largest| bytes > largest)
-        {
-            return Err(Failure::OverLimit(Action::Publish, "largest_message"));
-        }
         let echoes = rules
             .echo(channel)
             .unwrap_or(self.settings.broadcast_to_publisher);
@@ -29,5 +22,19 @@ impl Session {
         }
         self.agreed.publishing(message, &mut traits);
         Ok(traits)
+    }
+
+    /// Whether the rules allow this message on this channel.
+    pub(super) fn may_say(&self, channel: &ChannelName, message: &Message<'_>) -> Result<(), Failure> {
+        let rules = &self.settings.rules;
+        rules.may_publish(&self.rights, channel)?;
+        let bytes = message.data.map_or(0, |data| data.get().len());
+        if rules
+            .largest_message(channel)
+            .is_some_and(|largest| bytes > largest)
+        {
+            return Err(Failure::OverLimit(Action::Publish, "largest_message"));
+        }
+        Ok(())
     }
 }

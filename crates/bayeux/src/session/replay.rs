@@ -82,15 +82,21 @@ impl Session {
             return;
         }
         let sent = self.window.sent();
+        let mut routed = Offset::START;
         for subscription in &mut self.subscriptions {
             subscription.began = match subscription.replay.take() {
-                Some(after) => after,
+                Some(after) => {
+                    routed = routed.max(subscription.began);
+                    after
+                }
                 None => subscription.began.max(sent),
             };
         }
         self.record_changed = true;
         self.reading_for = None;
         self.window.go_back(earliest.min(sent));
+        // What was dispatched before they were routed was never handed over: it has to be read.
+        self.window.missed(routed);
         self.note_way_back();
         self.agreed.replays = self.agreed.replays.saturating_add(1);
         self.agreed.acknowledged = Offset::START;

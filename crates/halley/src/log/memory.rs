@@ -20,7 +20,7 @@ use super::retention::{Bucket, Buckets};
 use super::tail::Tail;
 use super::{
     Appended, Bounds, Epoch, EventLog, Followed, Interest, Limit, LogError, Opened, Page, Position,
-    SessionRecord, SessionStore, Settings, random_epoch, random_secret,
+    SessionRecord, SessionStore, Settings, Wanted, random_epoch, random_secret,
 };
 use crate::event::{Audience, Event, wall_clock};
 
@@ -312,6 +312,12 @@ impl SessionStore for Sessions {
 
     fn get(&self, client_id: &ClientId) -> BoxFuture<'static, Result<Option<SessionRecord>, LogError>> {
         future::ready(Ok(self.records.lock().get(client_id).cloned())).boxed()
+    }
+
+    fn find(&self, wanted: Wanted) -> BoxFuture<'static, Result<Vec<ClientId>, LogError>> {
+        let records = self.records.lock();
+        let found = records.values().filter(|record| wanted(record));
+        future::ready(Ok(found.map(|record| record.client_id.clone()).collect())).boxed()
     }
 
     fn remove(&self, client_id: &ClientId) -> BoxFuture<'static, Result<(), LogError>> {

@@ -210,6 +210,9 @@ pub struct SessionRecord {
     pub seen: SystemTime,
 }
 
+/// Says which records are looked for.
+pub type Wanted = Box<dyn Fn(&SessionRecord) -> bool + Send>;
+
 /// Session records. Writes are durable when their future resolves, and keep the order in which they were *called*.
 pub trait SessionStore: Send + Sync {
     /// Writes a whole record, its cursor included: what was there under this client id is gone.
@@ -226,6 +229,10 @@ pub trait SessionStore: Send + Sync {
 
     /// Reads a record with its newest cursor. Sees every write that was called before.
     fn get(&self, client_id: &ClientId) -> BoxFuture<'static, Result<Option<SessionRecord>, LogError>>;
+
+    /// The sessions whose records are wanted, in no order. Reads all of them: for operators, never for a client. Sees every
+    /// write that was called before, but for cursors and when sessions were last seen.
+    fn find(&self, wanted: Wanted) -> BoxFuture<'static, Result<Vec<ClientId>, LogError>>;
 
     /// Forgets a record.
     fn remove(&self, client_id: &ClientId) -> BoxFuture<'static, Result<(), LogError>>;

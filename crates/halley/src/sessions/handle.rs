@@ -1,12 +1,14 @@
 //! One session in memory: the protocol's state under a lock, and the task that waits for it.
 
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use bayeux::{Carrier, ClientId, Delivery, Handover, Rights, Session};
+use bayeux::{Call, CallResult, Carrier, ClientId, Delivery, Handover, Rights, Session};
 use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
 
 use crate::auth::Browser;
 use crate::event::UserId;
@@ -16,6 +18,7 @@ use crate::log::Epoch;
 #[derive(Debug)]
 pub struct Handle {
     pub(super) client_id: ClientId,
+    pub(super) public_id: PublicId,
     pub(super) owner: Owner,
     pub(super) state: Mutex<State>,
 }
@@ -35,6 +38,32 @@ impl Owner {
             named: self.user.is_some(),
             roles: Arc::clone(&self.roles),
         }
+    }
+}
+
+/// Names a session to operators and backends without giving it away: whoever knows a clientId can speak for its session. Part of
+/// a hash of the clientId, so it stays the same for as long as the session is there, on whatever node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PublicId(u64);
+
+impl PublicId {
+    /// The name of this client's session.
+    pub fn of(client_id: &ClientId) -> Self {
+        let hash: [u8; 32] = Sha256::digest(client_id.as_str()).into();
+        let start = hash.first_chunk().expect("32 bytes begin with 8");
+        Self(u64::from_be_bytes(*start))
+    }
+
+    /// The name in a text such as `9f86d081884c7d65`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_one = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        u64::from_str_radix(text, 16).ok().filter(|_| is_one).map(Self)
+    }
+}
+
+impl fmt::Display for PublicId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:016x}", self.0)
     }
 }
 
@@ -71,6 +100,10 @@ impl State {
         std::mem::take(&mut self.waiting)
     }
 
+    pub(super) fn wake_if(&mut self, wakes: bool) -> Vec<(Carrier, Waker)> {
+        if wakes { self.wake() } else { Vec::new() }
+    }
+
     pub(super) fn wait(&mut self, carrier: Carrier, waker: &Waker) {
         match self.waiting.iter_mut().find(|(waiting, _)| *waiting == carrier) {
             Some((_, known)) => known.clone_from(waker),
@@ -85,6 +118,30 @@ impl Handle {
         &self.client_id
     }
 
+    /// Its name for those who need not speak for it.
+    pub fn public_id(&self) -> PublicId {
+        self.public_id
+    }
+
+    /// Whose it is.
+    pub fn user(&self) -> Option<&UserId> {
+        self.owner.user.as_ref()
+    }
+
+    /// Hands over what a service answered, and wakes the task that can send it.
+    pub fn answer(&self, call: &Call, result: Option<CallResult>) -> Handover {
+        let (handover, waiting) = {
+            let mut state = self.state.lock();
+            if state.stage == Stage::Gone {
+                return Handover::Gone;
+            }
+            let handover = state.session.handle_direct(Instant::now(), call, result);
+            (handover, state.wake_if(handover.wakes()))
+        };
+        waiting.into_iter().for_each(|(_, waker)| waker.wake());
+        handover
+    }
+
     /// An answer to a connect must arrive as a whole or not at all.
     pub(crate) fn answers_as_a_whole(&self) -> bool {
         self.state.lock().session.delivers_with_connect()
@@ -95,14 +152,7 @@ impl Handle {
         let (handover, waiting) = {
             let mut state = self.state.lock();
             let handover = state.session.handle_event(event);
-            (
-                handover,
-                if handover.wakes() {
-                    state.wake()
-                } else {
-                    Vec::new()
-                },
-            )
+            (handover, state.wake_if(handover.wakes()))
         };
         // After the lock: a task that is woken wants it first of all.
         waiting.into_iter().for_each(|(_, waker)| waker.wake());

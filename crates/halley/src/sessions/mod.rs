@@ -5,6 +5,7 @@
 
 mod crowd;
 mod handle;
+mod roster;
 mod sleep;
 #[cfg(test)]
 mod tests;
@@ -30,8 +31,9 @@ use crate::log::{EventLog, Interest, Limit, LogError, SessionRecord, SessionStor
 use crate::metrics::Metrics;
 
 pub use crowd::{Crowd, Seat};
-pub use handle::{Handle, Subscriber};
+pub use handle::{Handle, PublicId, Subscriber};
 use handle::{Owner, Stage, State};
+pub use roster::{Ended, Listed};
 use timers::Timers;
 
 /// The sessions of this node.
@@ -297,7 +299,7 @@ impl Sessions {
             Target::Subscribe => is_success(&answer) && !state.session.subscriptions().is_empty(),
             Target::Unsubscribe => is_success(&answer) && state.stored,
             Target::Connect => !state.stored,
-            Target::Handshake | Target::Disconnect | Target::Service | Target::Publish(_) => false,
+            Target::Handshake | Target::Disconnect | Target::Service(_) | Target::Publish(_) => false,
         };
         let went_back = state.session.take_record_change();
         let mut written = (is_change || went_back).then(|| self.put(handle, &mut state));
@@ -307,6 +309,8 @@ impl Sessions {
         }
         if state.session.is_over() {
             self.remove(handle, &mut state);
+        } else if state.session.is_ending() {
+            self.forget(handle, &mut state);
         }
         let takes_over = message.target == Target::Connect || carrier.kind == CarrierKind::Socket;
         let others = if takes_over { state.wake() } else { Vec::new() };
@@ -349,6 +353,7 @@ impl Sessions {
         {
             match &output {
                 Output::Event(event) => taken += event.size(),
+                Output::Direct(message) => taken += message.size(),
                 Output::Reply(_) => state.answered = Some(carrier),
                 Output::Ping(_) | Output::ReadLog(_) | Output::Superseded => {}
             }
@@ -356,6 +361,10 @@ impl Sessions {
         }
         if let (true, Some(waker)) = (outputs.is_empty(), waker) {
             state.wait(carrier, waker);
+        }
+        if state.session.is_over() && state.stage == Stage::Here {
+            // The server ended it, and has said so.
+            self.remove(handle, &mut state);
         }
         self.reschedule(handle, &mut state);
         outputs
@@ -512,6 +521,10 @@ impl Sessions {
     }
 
     fn put(&self, handle: &Handle, state: &mut State) -> BoxFuture<'static, Result<(), LogError>> {
+        if state.session.is_ending() {
+            // It is not to come back.
+            return Box::pin(futures::future::ready(Ok(())));
+        }
         state.stored = true;
         state.refreshed = Instant::now();
         self.store.put(self.record(handle, state))
@@ -553,6 +566,11 @@ impl Sessions {
     /// Ends a session for good.
     fn remove(&self, handle: &Arc<Handle>, state: &mut State) {
         self.leave(handle, state);
+        self.forget(handle, state);
+    }
+
+    /// Takes a session's record away: it does not come back after it has left memory.
+    fn forget(&self, handle: &Handle, state: &mut State) {
         if std::mem::take(&mut state.stored) {
             // The call takes its place among the writes; nobody has to wait for it.
             drop(self.store.remove(&handle.client_id));
@@ -573,6 +591,7 @@ impl Handle {
             refreshed: now,
         };
         Self {
+            public_id: PublicId::of(&client_id),
             client_id,
             owner,
             state: Mutex::new(state),
@@ -583,7 +602,7 @@ impl Handle {
 fn is_success(answer: &Answer) -> bool {
     match answer {
         Answer::Reply(reply) => reply.is_successful(),
-        Answer::Held | Answer::Publish(_) => true,
+        Answer::Held | Answer::Publish(_) | Answer::Service(..) => true,
     }
 }
 

@@ -95,11 +95,12 @@ impl Sessions {
     }
 
     fn put_to_sleep(self: &Arc<Self>, handle: &Arc<Handle>, state: &mut State) {
-        if !state.session.was_connected() {
-            debug!(client = ?handle.client_id, "forgotten: it never connected");
+        if !state.session.was_connected() || state.session.is_ending() {
+            debug!(client = ?handle.client_id, "forgotten: it never connected, or was to end");
             self.remove(handle, state);
             return;
         }
+        self.note_progress(state);
         let written = self.put(handle, state);
         let (sessions, handle) = (Arc::clone(self), Arc::clone(handle));
         tokio::spawn(async move {
@@ -118,6 +119,12 @@ impl Sessions {
                 Err(error) => warn!(%error, "a session stays in memory: its record was not written"),
             }
         });
+    }
+
+    /// Without it the record would stand further back in the log than the session does, and retention could pass it by.
+    fn note_progress(&self, state: &mut State) {
+        let dispatched = self.dispatched.load(Ordering::Acquire);
+        state.session.handle_progress(Offset(dispatched));
     }
 
     /// Wakes a dormant session, if it is the requester's.
@@ -204,9 +211,7 @@ impl Sessions {
         let mut writes = Vec::with_capacity(handles.len());
         for handle in handles {
             let mut state = handle.state.lock();
-            state
-                .session
-                .handle_progress(Offset(self.dispatched.load(Ordering::Acquire)));
+            self.note_progress(&mut state);
             if state.stage == Stage::Here && state.session.was_connected() {
                 writes.push(self.put(&handle, &mut state));
             }

@@ -203,6 +203,59 @@ async fn a_record_that_was_read_before_its_session_ended_wakes_nobody() {
 }
 
 #[tokio::test]
+async fn a_record_that_was_read_before_an_operator_took_it_away_wakes_nobody() {
+    let broker = Broker::new();
+    let handle = broker.open();
+    broker.exchange(&handle, SUBSCRIBE);
+    broker.exchange(&handle, CONNECT);
+    broker.sessions.leave(&handle, &mut handle.state.lock());
+    let departures = broker
+        .sessions
+        .departures_of(handle.client_id())
+        .load(Ordering::Acquire);
+    let record = broker.record(&handle).await;
+    let ended = broker.sessions.disconnect_one(handle.public_id()).await.unwrap();
+    assert_eq!((ended.disconnected, ended.forgotten), (0, 1));
+    assert!(
+        broker
+            .sessions
+            .resume(record, Owner::default(), departures)
+            .is_none()
+    );
+    assert_eq!(broker.sessions.count(), 0);
+}
+
+#[tokio::test]
+async fn a_session_that_is_to_end_reads_the_log_only_if_dispatch_is_not_that_far() {
+    let broker = Broker::new();
+    let handle = broker.open();
+    broker.exchange(&handle, SUBSCRIBE);
+    broker.exchange(&handle, CONNECT);
+    broker.publish("/a").await;
+    // Dispatch has seen the event, and it was for nobody here.
+    broker.sessions.dispatched(Offset(1));
+    assert!(broker.sessions.disconnect(&handle));
+    let (_, outputs) = broker.exchange(&handle, CONNECT);
+    assert!(
+        matches!(outputs[..], [Output::Direct(_), Output::Reply(_)]),
+        "{outputs:?}"
+    );
+
+    let handle = broker.open();
+    broker.exchange(&handle, SUBSCRIBE);
+    broker.exchange(&handle, CONNECT);
+    broker.publish("/a").await;
+    assert!(broker.sessions.disconnect(&handle));
+    let (_, outputs) = broker.exchange(&handle, CONNECT);
+    assert!(matches!(outputs[..], [Output::ReadLog(Offset(1))]), "{outputs:?}");
+    assert_eq!(
+        broker.store.count(),
+        0,
+        "a connect does not write down what is to end"
+    );
+}
+
+#[tokio::test]
 async fn events_that_a_rule_no_longer_keeps_are_given_to_nobody_and_are_no_gap() {
     let rule = bayeux::Rule {
         retention: Some(Duration::ZERO),
@@ -235,7 +288,11 @@ async fn events_that_a_rule_no_longer_keeps_are_given_to_nobody_and_are_no_gap()
         .iter()
         .filter_map(|output| match output {
             Output::Event(event) => Some(event.channel().as_str()),
-            Output::Reply(_) | Output::Ping(_) | Output::ReadLog(_) | Output::Superseded => None,
+            Output::Direct(_)
+            | Output::Reply(_)
+            | Output::Ping(_)
+            | Output::ReadLog(_)
+            | Output::Superseded => None,
         })
         .collect();
     assert_eq!(channels, ["/long"]);
@@ -255,4 +312,23 @@ async fn connects_are_told_to_come_later_while_dispatch_lags_behind() {
     assert!(says_later(broker.exchange(&handle, at_once).1));
     broker.sessions.dispatched(Offset(3));
     assert!(!says_later(broker.exchange(&handle, at_once).1));
+}
+
+#[tokio::test]
+async fn a_session_that_is_ended_as_idle_leaves_nothing_behind() {
+    let broker = Broker::with(bayeux::Settings {
+        activity: bayeux::Activity::Client,
+        max_inactivity: Duration::ZERO,
+        ..bayeux::Settings::default()
+    });
+    let handle = broker.open();
+    broker.exchange(&handle, SUBSCRIBE);
+    // The clock of the machine may not have moved since.
+    std::thread::sleep(Duration::from_millis(2));
+    let (_, outputs) = broker.exchange(&handle, CONNECT);
+    assert!(
+        matches!(outputs[..], [Output::Direct(_), Output::Reply(_)]),
+        "{outputs:?}"
+    );
+    assert_eq!((broker.sessions.count(), broker.store.count()), (0, 0));
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bayeux::codec::{self, BodyError, Decoded};
 use bayeux::{
-    Answer, Carrier, CarrierKind, ChannelName, Failure, Message, Publish, Reply, Target, Traits,
-    deny_handshake,
+    Answer, Call, Carrier, CarrierKind, ChannelName, Failure, Handover, Message, Publish, Reply, Target,
+    Traits, deny_handshake,
 };
 use futures::future::BoxFuture;
 use serde_json::value::RawValue;
@@ -17,6 +17,7 @@ use crate::auth::Credentials;
 use crate::event::{Audience, Event, wall_clock};
 use crate::log::LogError;
 use crate::metrics::Outcome;
+use crate::services::Question;
 use crate::sessions::{Handle, Handled, Requester};
 
 /// What one body led to.
@@ -171,6 +172,10 @@ impl Exchange<'_> {
         self.writes.extend(handled.written);
         match handled.answer {
             Answer::Reply(reply) => self.reply(reply),
+            Answer::Service(call, reply) => {
+                self.reply(reply);
+                self.ask(handle, call, message.data);
+            }
             Answer::Held if message.target == Target::Handshake => {
                 self.exchanged.replies.push(Place::Greeting(Arc::clone(handle)));
             }
@@ -186,6 +191,26 @@ impl Exchange<'_> {
                 self.reply(Box::new(reply));
             }
         }
+    }
+
+    /// Asks a service, and does not wait for it.
+    fn ask(&self, handle: &Arc<Handle>, call: Call, data: Option<&RawValue>) {
+        let question = Question {
+            channel: &call.channel,
+            id: call.id.as_deref(),
+            data,
+            user: handle.user().map(|user| &*user.0),
+            session: handle.public_id().to_string(),
+        };
+        let body = question.body();
+        let (handle, metrics) = (Arc::clone(handle), Arc::clone(&self.public.metrics));
+        self.public
+            .services
+            .ask(&call.channel.clone(), body, move |result| {
+                if handle.answer(&call, result) == Handover::Gone {
+                    metrics.service_answers_lost.inc();
+                }
+            });
     }
 
     fn attach(&mut self, handle: Arc<Handle>) {

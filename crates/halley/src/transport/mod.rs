@@ -27,6 +27,7 @@ use crate::cors::{Cors, Source};
 use crate::http::{self, Reply, Service, Shutdown};
 use crate::log::EventLog;
 use crate::metrics::{Metrics, Outcome};
+use crate::services::Services;
 use crate::sessions::{Crowd, Handle, Requester, Sessions};
 
 pub use unknown::Unknown;
@@ -91,6 +92,8 @@ pub struct Public {
     pub cors: Cors,
     /// How many connects each browser has held.
     pub crowd: Arc<Crowd>,
+    /// Answers what clients send to services.
+    pub services: Arc<Services>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Who was told that a session is unknown.

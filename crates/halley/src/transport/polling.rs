@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bayeux::codec::Body;
-use bayeux::{CarrierKind, Delivery, Output};
+use bayeux::{CarrierKind, Output};
 use bytes::Bytes;
 use hyper::{StatusCode, header};
 use serde_json::json;
@@ -111,14 +111,8 @@ async fn respond(
         let place = (carrier, &mut seating);
         hold(public, handle, place, wanted.replies, &mut held, label).await?;
     }
-    public
-        .metrics
-        .deliveries
-        .get_or_create(label)
-        .inc_by(held.events.len() as u64);
-    let mut body = Body::default();
-    held.greeting.iter().for_each(|reply| body.reply(reply));
-    held.events.iter().for_each(|event| body.event(event));
+    public.metrics.deliveries.get_or_create(label).inc_by(held.events);
+    let mut body = held.body;
     for (number, place) in exchanged.replies.iter().enumerate() {
         match place {
             Place::Reply(reply) => body.reply(reply),
@@ -141,17 +135,19 @@ async fn respond(
 /// What a session answers by itself.
 #[derive(Default)]
 struct Held {
-    /// The reply to a handshake, which events follow.
-    greeting: Option<Box<bayeux::Reply>>,
-    events: Vec<Arc<Delivery>>,
-    /// The reply to a connect, which events precede.
+    /// What it says before other replies, in its order: the reply to a handshake and the events that follow it, and what leaves
+    /// with a connect.
+    body: Body,
+    /// The number of events in it.
+    events: u64,
+    /// The reply to a connect, which comes in the place of its connect.
     connect: Option<Box<bayeux::Reply>>,
 }
 
 impl Held {
     fn take(&mut self, reply: Box<bayeux::Reply>) {
         if reply.opens_session() {
-            self.greeting = Some(reply);
+            self.body.reply(&reply);
         } else {
             self.connect = Some(reply);
         }
@@ -209,7 +205,11 @@ async fn hold(
         };
         for output in outputs {
             match output {
-                Output::Event(event) => held.events.push(event),
+                Output::Event(event) => {
+                    held.body.event(&event);
+                    held.events += 1;
+                }
+                Output::Direct(message) => held.body.direct(&message),
                 Output::Reply(reply) => {
                     replies += 1;
                     held.take(reply);

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bayeux::codec::Body;
-use bayeux::{Carrier, CarrierKind, Delivery, Offset, Output};
+use bayeux::{Carrier, CarrierKind, Delivery, Direct, Offset, Output};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{SinkExt, StreamExt};
@@ -387,6 +387,7 @@ impl Socket {
                     events += 1;
                     frames.event(event);
                 }
+                Output::Direct(message) => frames.message(Outgoing::Direct(message)),
                 Output::Reply(reply) => {
                     if !in_one_frame {
                         frames.end_frame();
@@ -508,19 +509,42 @@ async fn outputs(public: &Public, bound: Option<&Attached>) -> Vec<Output> {
     }
 }
 
+/// A message that was asked for by nobody.
+enum Outgoing {
+    Event(Arc<Delivery>),
+    Direct(Direct),
+}
+
+impl Outgoing {
+    /// The message as a frame of its own.
+    fn frame(&self) -> &Bytes {
+        match self {
+            Self::Event(event) => event.frame(),
+            Self::Direct(message) => message.frame(),
+        }
+    }
+
+    fn add_to(&self, body: &mut Body) {
+        match self {
+            Self::Event(event) => body.event(event),
+            Self::Direct(message) => body.direct(message),
+        }
+    }
+}
+
 /// What leaves in one write.
 struct Frames {
     done: Vec<Message>,
-    /// Events that share the next frame.
-    group: Vec<Arc<Delivery>>,
+    /// Messages that share the next frame.
+    group: Vec<Outgoing>,
     group_bytes: usize,
-    /// Events of one frame, and their bytes.
+    /// Messages of one frame, and their bytes.
     most: usize,
     most_bytes: usize,
 }
 
 impl Frames {
-    /// With up to `messages` events in a frame; 0 is no limit.
+    /// With up to `messages` of them in a frame; 0 is no limit.
     fn of(messages: usize) -> Self {
         let most = if messages == 0 { usize::MAX } else { messages };
         Self::up_to(most, FRAME_BYTES)
@@ -542,20 +566,25 @@ impl Frames {
     }
 
     fn event(&mut self, event: Arc<Delivery>) {
-        if self.most == 1 {
-            return self.done.push(shared_text(event.frame().clone()));
-        }
-        if self.group.len() == self.most || event.size() > self.most_bytes.saturating_sub(self.group_bytes) {
-            self.end_frame();
-        }
-        self.group_bytes += event.size();
-        self.group.push(event);
+        self.message(Outgoing::Event(event));
     }
 
-    /// With the events that wait for its frame before it.
+    fn message(&mut self, message: Outgoing) {
+        if self.most == 1 {
+            return self.done.push(shared_text(message.frame().clone()));
+        }
+        let size = message.frame().len();
+        if self.group.len() == self.most || size > self.most_bytes.saturating_sub(self.group_bytes) {
+            self.end_frame();
+        }
+        self.group_bytes += size;
+        self.group.push(message);
+    }
+
+    /// With the messages that wait for its frame before it.
     fn reply(&mut self, reply: &bayeux::Reply) {
         let mut body = Body::default();
-        self.group.iter().for_each(|event| body.event(event));
+        self.group.iter().for_each(|message| message.add_to(&mut body));
         body.reply(reply);
         self.group.clear();
         self.group_bytes = 0;
@@ -567,13 +596,13 @@ impl Frames {
         self.done.push(Message::Ping(payload));
     }
 
-    /// What comes next is in another frame. An event that is alone in its frame is not copied.
+    /// What comes next is in another frame. A message that is alone in its frame is not copied.
     fn end_frame(&mut self) {
-        if let [event] = self.group.as_slice() {
-            self.done.push(shared_text(event.frame().clone()));
+        if let [message] = self.group.as_slice() {
+            self.done.push(shared_text(message.frame().clone()));
         } else if !self.group.is_empty() {
             let mut body = Body::default();
-            self.group.iter().for_each(|event| body.event(event));
+            self.group.iter().for_each(|message| message.add_to(&mut body));
             self.done.push(text(body.finish()));
         }
         self.group.clear();

@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use bayeux::codec::{self, Body};
 use bayeux::{
-    Answer, Carrier, CarrierKind, ChannelPattern, ClientId, Delivery, Failure, LogEnds, Message, Offset,
-    Publish, Reply, Rights, Routes, Rule, Session, Settings, Snapshot, Target, deny_handshake,
+    Answer, Call, Carrier, CarrierKind, ChannelPattern, ClientId, Delivery, Failure, LogEnds, Message,
+    Offset, Publish, Reply, Rights, Routes, Rule, Session, Settings, Snapshot, Target, deny_handshake,
 };
 use serde_json::value::RawValue;
 
@@ -49,6 +49,8 @@ pub(crate) struct Server {
     handshakes: u32,
     /// Reads of the log that wait for `! reads go on`.
     stalled: Option<Vec<(String, String, Offset)>>,
+    /// What services were asked, and by which session.
+    calls: Vec<(String, Call)>,
     broken: bool,
     denies: bool,
     shows_checkpoints: bool,
@@ -117,6 +119,7 @@ impl Default for Server {
             opened: 0,
             handshakes: 0,
             stalled: None,
+            calls: Vec::new(),
             broken: false,
             denies: false,
             shows_checkpoints: false,
@@ -246,6 +249,10 @@ impl Server {
                 }
                 Some(Box::new(reply))
             }
+            Answer::Service(call, reply) => {
+                self.calls.push((id.to_owned(), call));
+                Some(reply)
+            }
         }
     }
 
@@ -277,7 +284,7 @@ impl Server {
                 self.carriers.get_mut(name).expect("open").waits = true;
                 None
             }
-            Answer::Publish(_) => unreachable!("a handshake publishes nothing"),
+            Answer::Publish(_) | Answer::Service(..) => unreachable!("a handshake publishes nothing"),
         }
     }
 

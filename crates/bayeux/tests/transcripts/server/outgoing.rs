@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::mem::take;
 use std::sync::Arc;
+use std::time::Instant;
 
-use bayeux::{CarrierKind, ChannelName, Delivery, Draft, Offset, Output, PageRead, Traits};
+use bayeux::{Carrier, CarrierKind, ChannelName, Delivery, Draft, Offset, Output, PageRead, Session, Traits};
 use serde_json::value::RawValue;
 
 use super::Server;
@@ -24,23 +25,22 @@ impl Server {
             let matching = self.routes.iter().filter(|(_, route)| route.as_str() == pattern);
             receivers.extend(matching.map(|(id, _)| id.clone()));
         });
-        let end = self.end();
         let mut awake = Vec::new();
         for (id, session) in &mut self.sessions {
             if receivers.contains(id) && session.handle_event(event).wakes() {
                 awake.push(id.clone());
             }
-            session.handle_progress(end);
         }
         awake.iter().for_each(|id| self.drain(id));
     }
 
     /// Does what a session wants for each of the carriers.
     pub(super) fn drain(&mut self, id: &str) {
+        let end = self.end();
         for name in self.carriers.keys().cloned().collect::<Vec<_>>() {
             while let Some(open) = self.carriers.get(&name)
                 && let Some(session) = self.sessions.get_mut(id)
-                && let Some(output) = session.poll_output(self.now, open.carrier)
+                && let Some(output) = poll(session, self.now, open.carrier, end)
             {
                 self.put_out(id, &name, output);
             }
@@ -53,6 +53,10 @@ impl Server {
         match output {
             Output::Event(event) if open.carrier.kind == CarrierKind::Exchange => open.body.event(&event),
             Output::Event(event) => self.say(name, String::from_utf8_lossy(event.frame()).into_owned()),
+            Output::Direct(message) if open.carrier.kind == CarrierKind::Exchange => {
+                open.body.direct(&message);
+            }
+            Output::Direct(message) => self.say(name, String::from_utf8_lossy(message.frame()).into_owned()),
             // Announced events follow, in the same response or in frames of their own.
             Output::Reply(reply) if reply.announces() => {
                 open.body.reply(&reply);
@@ -133,4 +137,10 @@ impl Server {
             self.say(name, String::from_utf8(body.finish()).expect("JSON is UTF-8"));
         }
     }
+}
+
+/// Only now does a session hear how far the log has come.
+fn poll(session: &mut Session, now: Instant, carrier: Carrier, end: Offset) -> Option<Output> {
+    session.handle_progress(end);
+    session.poll_output(now, carrier)
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bayeux::{
-    Access, ChannelName, ChannelPattern, Delivery, Offset, ReplayId, Rights, Rule, Rules, StaleReplay, Traits,
+    Access, Activity, CallResult, ChannelName, ChannelPattern, Delivery, Offset, ReplayId, Rights, Rule,
+    Rules, StaleReplay, Traits,
 };
 use serde_json::value::RawValue;
 
@@ -58,6 +59,19 @@ impl Server {
                     .handle_release();
                 self.drain(id);
             }
+            // The server ends a session.
+            ["disconnect", id] => {
+                let (now, end) = (self.now, self.end());
+                let session = self.sessions.get_mut(id).ok_or("no such session")?;
+                if session.handle_server_disconnect(now, end) {
+                    self.drain(id);
+                }
+                self.write_down();
+            }
+            // A service answers the n-th call, or says that it failed, or has nothing to say.
+            ["answer", number, ..] => self.answered(number, Some((true, json_after(event, number)?)))?,
+            ["fail", number, ..] => self.answered(number, Some((false, json_after(event, number)?)))?,
+            ["silence", number] => self.answered(number, None)?,
             ["busy", id, interval] => {
                 let interval = duration(interval)?;
                 self.sessions
@@ -147,6 +161,19 @@ impl Server {
             "subscribed" => settings
                 .subscribed
                 .push(ChannelPattern::parse(value).map_err(|e| e.to_string())?),
+            "services" => settings
+                .services
+                .push(ChannelPattern::parse(value).map_err(|e| e.to_string())?),
+            "direct_messages" => limits.direct_messages = number(value)?,
+            "direct_bytes" => limits.direct_bytes = number(value)?,
+            "activity" => {
+                settings.activity = match value {
+                    "client" => Activity::Client,
+                    "client-server" => Activity::ClientServer,
+                    _ => return Err(format!("no activity: {value}")),
+                }
+            }
+            "max_inactivity" => settings.max_inactivity = duration(value)?,
             "replay" => settings.replay = value == "true",
             "stale_replay" => {
                 settings.stale_replay = match value {
@@ -215,6 +242,17 @@ impl Server {
             .into_iter()
             .find(|said| !said.what.contains(r#""successful":true"#));
         refused.map_or(Ok(()), |said| Err(said.what))
+    }
+
+    fn answered(&mut self, place: &str, result: Option<(bool, Box<RawValue>)>) -> Result<(), String> {
+        let place = number::<usize>(place)? - 1;
+        let (id, call) = self.calls.get(place).cloned().ok_or("no such call")?;
+        let result = result.map(|(successful, data)| CallResult { successful, data });
+        let session = self.sessions.get_mut(&id).ok_or("no such session")?;
+        if session.handle_direct(self.now, &call, result).wakes() {
+            self.drain(&id);
+        }
+        Ok(())
     }
 
     fn crowd(&mut self, name: &str, interval: Duration) -> Option<()> {

@@ -23,7 +23,8 @@ impl Server {
             self.now = self.now.max(at);
             let session = self.sessions.get_mut(&id).expect("it has a timeout");
             let wake = session.handle_timeout(self.now);
-            let (silent, connected) = (session.is_silent(), session.was_connected());
+            let silent = session.is_silent();
+            let connected = session.was_connected() && !session.is_ending();
             if wake {
                 self.drain(&id);
             }
@@ -61,10 +62,11 @@ impl Server {
 
     /// Its record stays, unless the client said goodbye or never connected.
     pub(super) fn put_to_rest(&mut self, id: &str) {
-        let session = self.sessions.remove(id).expect("a session in memory");
+        let mut session = self.sessions.remove(id).expect("a session in memory");
+        session.handle_progress(self.end());
         self.routes.retain(|(owner, _)| owner != id);
         self.records.remove(id);
-        if session.was_connected() && !session.is_over() {
+        if session.was_connected() && !session.is_over() && !session.is_ending() {
             self.records
                 .insert(id.to_owned(), (session.snapshot(), self.epoch));
         }
@@ -84,7 +86,7 @@ impl Server {
             assert_eq!(mine, held, "what is routed to {id} is what it listens to");
             let checkpoint = session.poll_checkpoint();
             let old = self.records.get(id);
-            if session.is_over() {
+            if session.is_over() || session.is_ending() {
                 self.records.remove(id);
             } else if session.was_connected()
                 && (checkpoint.is_some()

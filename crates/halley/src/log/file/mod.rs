@@ -57,7 +57,7 @@ use self::writer::{Change, Command, Writer};
 use super::retention::{Bucket, Buckets};
 use super::{
     Bounds, Epoch, EventLog, Followed, Interest, Limit, LogError, Opened, Page, Position, SessionRecord,
-    SessionStore, Settings,
+    SessionStore, Settings, Wanted,
 };
 use crate::event::Event;
 
@@ -233,6 +233,16 @@ impl SessionStore for File {
         }
         let settled = ask(&self.commands, Command::Settle);
         async { settled.await.map(|()| record)?.await }.boxed()
+    }
+
+    fn find(&self, wanted: Wanted) -> BoxFuture<'static, Result<Vec<ClientId>, LogError>> {
+        let settled = ask(&self.commands, Command::Settle);
+        let reader = self.reader.clone();
+        async move {
+            settled.await?;
+            reader.find(wanted).await
+        }
+        .boxed()
     }
 
     fn remove(&self, client_id: &ClientId) -> BoxFuture<'static, Result<(), LogError>> {

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::merge::Merge;
 use super::shared::Shared;
 use super::{keys, sessions};
-use crate::log::{Interest, Limit, LogError, Page, SessionRecord};
+use crate::log::{Interest, Limit, LogError, Page, SessionRecord, Wanted};
 
 /// Reads at the same time. Each may wait for the disk; more of them only make each other slower.
 const READERS: usize = 4;
@@ -47,6 +47,10 @@ impl Reader {
 
     pub(super) fn unseen_since(&self, seen: u64) -> BoxFuture<'static, Result<Vec<ClientId>, LogError>> {
         self.run(move |shared| sessions::unseen_since(&shared.sessions, seen))
+    }
+
+    pub(super) fn find(&self, wanted: Wanted) -> BoxFuture<'static, Result<Vec<ClientId>, LogError>> {
+        self.run(move |shared| sessions::find(&shared.sessions, &wanted))
     }
 
     /// Does something that may wait for the disk, on a thread for that.

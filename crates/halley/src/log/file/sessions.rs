@@ -17,7 +17,7 @@ use fjall::{Keyspace, OwnedWriteBatch, Snapshot};
 
 use super::catalogue::damaged;
 use super::{keys, unusable};
-use crate::log::{LogError, SessionRecord};
+use crate::log::{LogError, SessionRecord, Wanted};
 
 pub(super) const NAME: &str = "sessions";
 const RECORD: u8 = b'r';
@@ -194,8 +194,7 @@ pub(super) fn read(
     let Some(json) = snapshot.get(records, key(RECORD, client_id)).map_err(unusable)? else {
         return Ok(None);
     };
-    let mut record: SessionRecord = serde_json::from_slice(&json)
-        .map_err(|error| damaged(&format!("a session record is none: {error}")))?;
+    let mut record = decode(&json)?;
     record.state.cursor = mark.cursor;
     record.seen = UNIX_EPOCH + Duration::from_nanos(mark.seen);
     Ok(Some(record))
@@ -215,6 +214,23 @@ pub(super) fn unseen_since(records: &Keyspace, seen: u64) -> Result<Vec<ClientId
         }
     }
     Ok(found)
+}
+
+/// The sessions whose records are wanted.
+pub(super) fn find(records: &Keyspace, wanted: &Wanted) -> Result<Vec<ClientId>, LogError> {
+    let mut found = Vec::new();
+    for entry in records.prefix([RECORD]) {
+        let (_, json) = entry.into_inner().map_err(unusable)?;
+        let record = decode(&json)?;
+        if wanted(&record) {
+            found.push(record.client_id);
+        }
+    }
+    Ok(found)
+}
+
+fn decode(json: &[u8]) -> Result<SessionRecord, LogError> {
+    serde_json::from_slice(json).map_err(|error| damaged(&format!("a session record is none: {error}")))
 }
 
 pub(super) fn nanos(time: SystemTime) -> u64 {

@@ -1,0 +1,142 @@
+//! The internal listener: publishing, sessions, health, metrics.
+
+mod roster;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::{Method, Request, StatusCode, header};
+
+use self::roster::Question;
+use crate::http::{self, Reply, Service};
+use crate::ingest::Ingest;
+use crate::log::Opened;
+use crate::metrics::{Levels, Metrics};
+use crate::problem::Problem;
+use crate::sessions::Sessions;
+
+/// What the internal listener knows.
+pub struct Api {
+    /// The door for publishers.
+    pub ingest: Ingest,
+    /// To look at, and to end.
+    pub sessions: Arc<Sessions>,
+    /// For their state.
+    pub storage: Opened,
+    /// For `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// Time for a request body.
+    pub body_timeout: Duration,
+    /// Whether new clients and events are welcome.
+    pub ready: AtomicBool,
+}
+
+/// The connection-side handle of [`Api`].
+#[derive(Clone)]
+pub struct ApiService(pub Arc<Api>);
+
+impl ApiService {
+    /// The service for one connection.
+    pub fn for_peer(api: &Arc<Api>, _: SocketAddr) -> Self {
+        Self(Arc::clone(api))
+    }
+}
+
+impl Service for ApiService {
+    async fn answer(self, request: Request<Incoming>) -> Reply {
+        self.0.answer(request).await
+    }
+
+    fn ended(&self, _clean: bool) {}
+}
+
+impl Api {
+    async fn answer(&self, request: Request<Incoming>) -> Reply {
+        let path = request.uri().path().trim_end_matches('/').to_owned();
+        match (request.method(), path.as_str()) {
+            (&Method::POST, "/api/v1/events") => self.publish(request.into_body()).await,
+            (_, "/api/v1/events") => not_allowed("POST"),
+            (&Method::GET | &Method::HEAD, "/livez") => http::text(StatusCode::OK, "ok\n"),
+            (&Method::GET | &Method::HEAD, "/readyz") => self.readiness(),
+            (&Method::GET | &Method::HEAD, "/metrics") => self.metrics(),
+            (_, "/livez" | "/readyz" | "/metrics") => not_allowed("GET, HEAD"),
+            _ => match Question::read(request.method(), &path, request.uri().query()) {
+                Some(Ok(question)) => self.answer_about_sessions(question).await,
+                Some(Err(refusal)) => refusal,
+                None => nothing_at(&path),
+            },
+        }
+    }
+
+    async fn publish(&self, body: Incoming) -> Reply {
+        let limit = self.ingest.body_limit();
+        match http::read_body(body, limit, self.body_timeout).await {
+            Ok(body) => self.ingest.publish(body).await,
+            Err(refused) => {
+                let detail = match refused {
+                    http::BodyRefused::TooLarge => {
+                        format!("the body is larger than the {limit} bytes allowed")
+                    }
+                    http::BodyRefused::TooSlow => "the body did not arrive in time".to_owned(),
+                    http::BodyRefused::Broken => "the body ended early".to_owned(),
+                };
+                Problem::new(refused.status(), "body-refused", "The body was not read", detail).response()
+            }
+        }
+    }
+
+    fn readiness(&self) -> Reply {
+        if self.ready.load(Ordering::Acquire) {
+            http::text(StatusCode::OK, "ready\n")
+        } else {
+            http::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+        }
+    }
+
+    fn metrics(&self) -> Reply {
+        let bounds = self.storage.log.bounds();
+        let text = self.metrics.encode(&Levels {
+            sessions: self.sessions.count(),
+            records: self.storage.sessions.count(),
+            log_first: bounds.first.0,
+            log_last: bounds.last.0,
+            log_bytes: self.storage.log.size_bytes(),
+        });
+        http::with_type(
+            StatusCode::OK,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            text.into(),
+        )
+    }
+}
+
+fn nothing_at(path: &str) -> Reply {
+    let detail = format!(
+        "there is nothing at {path}; see /api/v1/events, /api/v1/sessions, /api/v1/users, /livez, /readyz, /metrics"
+    );
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "not-found",
+        "There is nothing here",
+        detail,
+    )
+    .response()
+}
+
+fn not_allowed(allowed: &'static str) -> Reply {
+    let detail = format!("only {allowed} is allowed here");
+    let mut response = Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method",
+        "This method is not allowed",
+        detail,
+    )
+    .response();
+    response
+        .headers_mut()
+        .insert(header::ALLOW, header::HeaderValue::from_static(allowed));
+    response
+}

@@ -1,0 +1,159 @@
+//! What operators do with sessions: `GET /api/v1/sessions`, `DELETE /api/v1/sessions/{id}` and
+//! `DELETE /api/v1/users/{user}/sessions`. docs/operations.md says what they answer.
+
+use std::borrow::Cow;
+
+use hyper::{Method, StatusCode};
+use percent_encoding::percent_decode_str;
+use serde_json::{Map, Value, json};
+
+use super::{Api, not_allowed};
+use crate::event::UserId;
+use crate::http::{self, Reply};
+use crate::log::LogError;
+use crate::problem::Problem;
+use crate::sessions::{Ended, Listed, PublicId};
+
+/// What an operator wants.
+#[derive(Debug)]
+pub(super) enum Question {
+    /// A page of the sessions in memory.
+    List(Page),
+    /// The end of one.
+    End(PublicId),
+    /// The end of all of a user.
+    EndAllOf(UserId),
+}
+
+/// Which part of the sessions.
+#[derive(Debug)]
+pub(super) struct Page {
+    user: Option<UserId>,
+    after: Option<PublicId>,
+    limit: usize,
+}
+
+/// Sessions of a page, unless the operator wants another number.
+const PAGE: usize = 100;
+
+/// Sessions of a page at most: each is locked for a moment.
+const PAGE_MAX: usize = 1000;
+
+impl Question {
+    /// What a request asks; `None` when it is about something else.
+    pub(super) fn read(method: &Method, path: &str, query: Option<&str>) -> Option<Result<Self, Reply>> {
+        let parts: Vec<&str> = path.strip_prefix("/api/v1/")?.split('/').collect();
+        let question = match (method, parts.as_slice()) {
+            (&Method::GET, ["sessions"]) => Page::parse(query.unwrap_or_default()).map(Self::List),
+            (_, ["sessions"]) => return Some(Err(not_allowed("GET"))),
+            (&Method::DELETE, ["sessions", id]) => parse_id(id).map(Self::End),
+            (&Method::DELETE, ["users", user, "sessions"]) => parse_user(user).map(Self::EndAllOf),
+            (_, ["sessions", _] | ["users", _, "sessions"]) => return Some(Err(not_allowed("DELETE"))),
+            _ => return None,
+        };
+        Some(question.map_err(|detail| {
+            let status = StatusCode::BAD_REQUEST;
+            Problem::new(status, "invalid-request", "The request has no meaning", detail).response()
+        }))
+    }
+}
+
+impl Page {
+    fn parse(query: &str) -> Result<Self, String> {
+        let mut page = Self {
+            user: None,
+            after: None,
+            limit: PAGE,
+        };
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match name {
+                "user" => page.user = Some(parse_user(value)?),
+                "after" => page.after = Some(parse_id(value)?),
+                "limit" => {
+                    let limit = value.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
+                    page.limit = limit.ok_or(format!("limit: a number from 1 to {PAGE_MAX}"))?;
+                }
+                other => return Err(format!("{other}: it is one of user, after, limit")),
+            }
+        }
+        Ok(page)
+    }
+}
+
+impl Api {
+    pub(super) async fn answer_about_sessions(&self, question: Question) -> Reply {
+        match question {
+            Question::List(page) => self.list(&page),
+            Question::End(id) => match self.sessions.disconnect_one(id).await {
+                Ok(ended) if ended == Ended::default() => no_session(id),
+                ended => said(ended),
+            },
+            Question::EndAllOf(user) => said(self.sessions.disconnect_user(&user).await),
+        }
+    }
+
+    fn list(&self, page: &Page) -> Reply {
+        let (listed, has_more) = self.sessions.list(page.user.as_ref(), page.after, page.limit);
+        let mut answer = Map::new();
+        if let Some(last) = listed.last().filter(|_| has_more) {
+            answer.insert("next".into(), last.id.to_string().into());
+        }
+        let listed: Vec<Value> = listed.iter().map(describe).collect();
+        answer.insert("sessions".into(), listed.into());
+        http::json(StatusCode::OK, Value::from(answer).to_string())
+    }
+}
+
+fn describe(listed: &Listed) -> Value {
+    let mut value = json!({
+        "id": listed.id.to_string(),
+        "subscriptions": listed.subscriptions,
+        "attended": listed.attended,
+    });
+    if let (Some(fields), Some(user)) = (value.as_object_mut(), &listed.user) {
+        fields.insert("user".into(), user.to_string().into());
+    }
+    value
+}
+
+fn said(ended: Result<Ended, LogError>) -> Reply {
+    match ended {
+        Ok(ended) => {
+            let body = json!({ "disconnected": ended.disconnected, "forgotten": ended.forgotten });
+            http::json(StatusCode::OK, body.to_string())
+        }
+        Err(error) => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "records-unavailable",
+            "The session records cannot be read or written",
+            format!("sessions in memory are ended; dormant ones may come back, so ask again: {error}"),
+        )
+        .retry_after(1)
+        .response(),
+    }
+}
+
+fn no_session(id: PublicId) -> Reply {
+    let detail = format!("there is no session {id}, in memory or dormant");
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "no-session",
+        "There is no such session",
+        detail,
+    )
+    .response()
+}
+
+fn parse_id(text: &str) -> Result<PublicId, String> {
+    PublicId::parse(text).ok_or(format!(
+        "{text:?} is no session's id: 16 hexadecimal digits, as GET /api/v1/sessions shows it"
+    ))
+}
+
+fn parse_user(text: &str) -> Result<UserId, String> {
+    let decoded: Cow<'_, str> = percent_decode_str(text)
+        .decode_utf8()
+        .map_err(|_| "user: not UTF-8, percent-encoded".to_owned())?;
+    UserId::parse(&decoded).map_err(|reason| format!("user: {reason}"))
+}

@@ -1,0 +1,945 @@
+//! A log, a server and a client that meets with every misfortune, in any order: what arrives must be what was promised.
+//!
+//! The server is modelled as it is: dispatch lags behind the log, a carrier is polled only when something woke it, a read
+//! of the log takes its time and covers what is durable when it *ends*, a crash leaves what was written down.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bayeux::{
+    Access, Carrier, CarrierKind, ChannelName, ChannelPattern, Delivery, Draft, Limits, Offset, PageRead,
+    Rule, Rules, Settings, Traits,
+};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::client::{Client, OFFSET_BITS};
+use super::node::{Answered, CLIENT, Ends, Node, Published, Said, Wanted};
+use super::step::{Claim, From, Step, Words};
+use super::words::{self, ACKS, ADVICE, CHANNELS, Expected, LAZY, PATTERNS, entry};
+
+const PAGE: usize = 3;
+
+/// What is decided before anything happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// The client speaks the acknowledge extension.
+    pub acknowledges: bool,
+    /// The client says of what arrived nothing but the truth. One that lies may lose by it, and nothing worse.
+    pub honest: bool,
+    /// Events come with replies to connects only, on a socket too, whether or not they are acknowledged.
+    pub connect_only: bool,
+    /// The client gets back what it publishes.
+    pub echoes: bool,
+    /// Events that the session may keep.
+    pub queue_events: usize,
+    /// Bytes of events that it may keep.
+    pub queue_bytes: usize,
+}
+
+impl Plan {
+    pub(super) fn delivers_with_connect(self) -> bool {
+        self.acknowledges || self.connect_only
+    }
+}
+
+/// All of it.
+pub struct World {
+    plan: Plan,
+    now: Instant,
+    node: Node,
+    log: Vec<Arc<Delivery>>,
+    /// The offset before the first event that this log ever had.
+    base: u64,
+    first: u64,
+    epoch: u32,
+    dispatched: usize,
+    carriers: u64,
+    pipes: Vec<Pipe>,
+    client: Client,
+    /// The session has had a connect.
+    connected: bool,
+    /// It was taken up from its record, and has said nothing since.
+    fresh: bool,
+    /// The kind of carrier that was last given advice.
+    advised: Option<CarrierKind>,
+    /// The client has said goodbye.
+    left: bool,
+    /// Something was published that is in no hurry.
+    has_lazy: bool,
+    /// Numbers to acknowledge may count anew: they are more than offsets.
+    counts_anew: bool,
+}
+
+/// One carrier: the server's task for it, and what is on its way to the client.
+struct Pipe {
+    carrier: Carrier,
+    frames: VecDeque<Frame>,
+    /// The server's task runs.
+    served: bool,
+    /// The client listens.
+    heard: bool,
+    /// The task waits for the log.
+    read: Option<Wanted>,
+    /// A connect waits for its reply.
+    connect: Option<Waiting>,
+    /// The ping that was not answered.
+    asked: Option<u64>,
+}
+
+enum Frame {
+    Event(u64),
+    Reply {
+        reply: Value,
+        /// It comes with the events of another log than before, from its start.
+        starts_again: bool,
+    },
+    Ping(u64),
+}
+
+struct Waiting {
+    /// Whether the session may hold it at all.
+    may_wait: bool,
+    /// When there is an answer whatever happens.
+    answered_by: Instant,
+    /// The reply brings advice.
+    is_advised: bool,
+    /// What has left with it.
+    events: usize,
+    bytes: usize,
+}
+
+impl World {
+    /// A client that has subscribed and is about to connect.
+    pub fn new(plan: Plan) -> Self {
+        let mut world = Self {
+            plan,
+            // Any moment will do: from here on time is counted.
+            now: Instant::now(),
+            node: Node::new(settings(plan)),
+            log: Vec::new(),
+            base: 0,
+            first: 1,
+            epoch: 1,
+            dispatched: 0,
+            carriers: 0,
+            pipes: Vec::new(),
+            client: Client::new(plan, 0),
+            connected: false,
+            fresh: false,
+            advised: None,
+            left: false,
+            has_lazy: false,
+            counts_anew: false,
+        };
+        world.begin();
+        world
+    }
+
+    /// Lets everything happen, then makes the network well again: everything must arrive, and in the end nothing stays.
+    pub fn run(mut self, steps: &[Step]) {
+        for step in steps {
+            self.step(*step);
+            self.check();
+        }
+        let size = self.node.dump().len();
+        assert!(size < DUMP, "the session has grown to {size} characters");
+        self.heal();
+        self.fall_silent();
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Publish { channel, size, lazy } => self.publish_some(channel, size, lazy),
+            Step::Dispatch(count) => (0..count).for_each(|_| self.dispatch()),
+            Step::Connect {
+                socket,
+                claim,
+                advice,
+                batch,
+            } => self.connect(socket, claim, advice, batch),
+            Step::Subscribe(pattern) => self.subscribe(pattern),
+            Step::Replay { pattern, from } => self.replay(pattern, from),
+            Step::SubscribeOnNewSocket(pattern) => {
+                self.abandon();
+                self.client.link = Some(self.open(CarrierKind::Socket));
+                self.subscribe(pattern);
+            }
+            Step::Unsubscribe(pattern) => self.unsubscribe(pattern),
+            Step::Say(words) => self.say_words(words),
+            Step::Arrive(count) => self.arrive(count),
+            Step::Break => self.abandon(),
+            Step::Notice { which, write_failed } => self.notice(which, write_failed),
+            Step::Read { which } => self.read(which),
+            Step::Pass(milliseconds) => self.pass(Duration::from_millis(milliseconds)),
+            Step::Pong(below) => self.pong(below),
+            Step::Close => self.close(),
+            Step::Release => {
+                self.node.release();
+                self.wake_all();
+            }
+            Step::Restart => {
+                self.node.stop(self.base + self.dispatched as u64, self.epoch);
+                self.die();
+            }
+            Step::Crash => {
+                self.node.crash();
+                self.die();
+            }
+            Step::Retain(count) => {
+                // What is new enough not to be dispatched is new enough to be kept.
+                let dispatched = self.base + self.dispatched as u64;
+                self.first = (self.first + count).min(dispatched + 1);
+            }
+            Step::LoseLog(distance) => self.lose_log(distance),
+            Step::Leave => self.leave(),
+        }
+    }
+
+    /// The network is well again: everything must arrive, and no timeout may be needed for it, but for what is in no hurry and
+    /// for a way back in the log, which waits for proof.
+    fn heal(&mut self) {
+        for round in 0..200 {
+            while self.dispatched < self.log.len() {
+                self.dispatch();
+            }
+            while self.pipes.iter().any(|pipe| pipe.read.is_some()) {
+                self.read(0);
+            }
+            if self.has_lazy || self.counts_anew {
+                self.pass(words::LONGEST_LAZY);
+            }
+            self.arrive(100);
+            self.check();
+            if self.client.missing().is_none() && round > 3 {
+                return;
+            }
+            if !self.client.connecting {
+                self.connect(round % 2 == 0, Claim::Honest, 0, false);
+            }
+        }
+        panic!("lost: {}", self.client.missing().unwrap_or_default());
+    }
+
+    /// The client goes away for good: whatever it asked for before, its session leaves memory in time.
+    fn fall_silent(&mut self) {
+        self.abandon();
+        while !self.pipes.is_empty() {
+            self.pipes[0].heard = false;
+            self.notice(0, false);
+        }
+        let settings = &self.node.settings;
+        let longest = settings.max_timeout + settings.max_interval;
+        self.pass(longest);
+        assert!(
+            !self.node.is_awake(),
+            "the session is there after {longest:?} of silence"
+        );
+    }
+
+    /// A handshake and a first subscription.
+    fn begin(&mut self) {
+        let ext: Vec<_> = [
+            (self.plan.acknowledges, r#""ack":true"#),
+            (self.plan.connect_only, r#""metaConnectDeliverOnly":true"#),
+            (!self.plan.echoes, r#""broadcastToPublisher":false"#),
+        ]
+        .into_iter()
+        .filter_map(|(is_wanted, text)| is_wanted.then_some(text))
+        .collect();
+        let carrier = self.open(CarrierKind::Exchange);
+        let reply = self.node.open(self.now, carrier, &ext.join(","), self.ends());
+        self.pipes.retain(|pipe| pipe.carrier != carrier);
+        assert_eq!(reply["clientId"], CLIENT, "{reply}");
+        assert_eq!(reply["ext"]["ack"] == true, self.plan.acknowledges, "{reply}");
+        self.client = Client::new(self.plan, self.end());
+        self.connected = false;
+        self.fresh = false;
+        self.advised = None;
+        self.subscribe(0);
+        self.connect(false, Claim::Honest, 0, false);
+        self.arrive(1);
+    }
+
+    fn publish_some(&mut self, channel: usize, size: usize, lazy: usize) {
+        let data = format!("\"{}\"", "0123456789".repeat([1, 1, 1, 0, 3, 8, 40][size % 7]));
+        let traits = Traits {
+            lazy: entry(&LAZY, lazy),
+            ..Traits::default()
+        };
+        self.publish(&Published {
+            channel: ChannelName::parse(entry(&CHANNELS, channel)).expect("a name"),
+            data: RawValue::from_string(data).expect("a text"),
+            traits,
+        });
+    }
+
+    fn publish(&mut self, published: &Published) {
+        let Published {
+            channel,
+            data,
+            traits,
+        } = published;
+        let offset = self.end() + 1;
+        if traits.not_to.is_none() {
+            self.client.expect(offset, channel.as_str());
+        }
+        self.has_lazy |= traits.lazy.is_some();
+        let draft = Draft::new(channel.clone(), data, traits, 0);
+        self.log.push(Arc::new(draft.at(Offset(offset))));
+    }
+
+    fn dispatch(&mut self) {
+        if let Some(event) = self.log.get(self.dispatched) {
+            self.dispatched += 1;
+            if self.node.hand_over(event) {
+                self.wake_all();
+            }
+        }
+    }
+
+    fn connect(&mut self, socket: bool, claim: Claim, advice: usize, batch: bool) {
+        let claim = if self.plan.honest { Claim::Honest } else { claim };
+        let carrier = self.link_for_connect(socket);
+        let lies = claim != Claim::Honest;
+        let must_say_so = self.client.recovering && !self.plan.acknowledges && !lies;
+        let advice = entry(&ADVICE, if must_say_so { words::RECOVERY } else { advice });
+        let (ext, claimed) = self.acknowledgement(claim);
+        let connect = format!(
+            r#"{{"channel":"/meta/connect","clientId":"{CLIENT}"{}{ext}}}"#,
+            advice.text
+        );
+        let body = if batch {
+            format!(r#"[{connect},{{"channel":"/service/x","clientId":"{CLIENT}"}}]"#)
+        } else {
+            connect
+        };
+        let has_gap = self.node.has_gap();
+        let is_fresh = self.fresh || !self.node.is_awake();
+        let mut answered = self.receive(carrier, &body).into_iter();
+        match answered.next().expect("an answer for each message") {
+            Answered::Held => {
+                assert!(advice.is_legal, "taken: {body}");
+                assert!(
+                    !matches!(claimed, Claimed::NoNumber),
+                    "a number that is none is taken: {body}"
+                );
+                if let Claimed::Number(number) = claimed {
+                    let is_plain_offset = number >> OFFSET_BITS == 0 && !self.counts_anew;
+                    assert!(
+                        has_gap || is_fresh || !is_plain_offset || number <= self.end(),
+                        "acknowledges what is not there: {body}"
+                    );
+                    self.client.has_claimed(number);
+                }
+                if lies && !self.plan.acknowledges {
+                    self.client.excuse(self.end());
+                }
+                self.wait_for_reply(carrier, advice, batch);
+            }
+            Answered::Reply(reply) => {
+                assert_eq!(reply["successful"], false, "answered beside the session: {reply}");
+                let lied = self.plan.acknowledges && !self.plan.honest;
+                let may_refuse = lied || !matches!(claimed, Claimed::Truth);
+                assert!(!advice.is_legal || may_refuse, "refused: {body}: {reply}");
+                if carrier.kind == CarrierKind::Exchange {
+                    self.end_exchange(carrier);
+                }
+                self.client.recovering = true;
+                if matches!(claimed, Claimed::Truth) && advice.is_legal {
+                    self.client.own_up();
+                }
+            }
+            Answered::Publish(..) => panic!("a connect is no publish: {body}"),
+        }
+        if batch {
+            assert!(matches!(answered.next(), Some(Answered::Reply(reply)) if reply["successful"] == true));
+        }
+        self.wake_all();
+        self.check_at_once(carrier);
+    }
+
+    /// What the client waits on, if it can send more there; otherwise something new.
+    fn link_for_connect(&mut self, socket: bool) -> Carrier {
+        let on_link = self
+            .client
+            .link
+            .filter(|link| link.kind == CarrierKind::Socket && !self.client.connecting);
+        if let Some(link) = on_link {
+            return link;
+        }
+        // A held connect may be overtaken. One whose answer is on its way was given up: a recovery.
+        let given_up = self.link_pipe().is_some_and(|pipe| !pipe.frames.is_empty());
+        let on_socket = self
+            .client
+            .link
+            .is_some_and(|link| link.kind == CarrierKind::Socket);
+        let recovering = self.client.recovering || given_up || on_socket;
+        self.abandon();
+        self.client.recovering = recovering;
+        let carrier = self.open(if socket {
+            CarrierKind::Socket
+        } else {
+            CarrierKind::Exchange
+        });
+        self.client.link = Some(carrier);
+        carrier
+    }
+
+    /// The `ext` of a connect, and what it says. A plain client may say anything there.
+    fn acknowledgement(&self, claim: Claim) -> (String, Claimed) {
+        let truth = self.client.acknowledged;
+        let (text, claimed) = match claim {
+            Claim::Honest => (truth.to_string(), Claimed::Truth),
+            Claim::Off(0) => return (String::new(), Claimed::Number(0)),
+            Claim::Off(difference) => {
+                let number = truth.saturating_add_signed(difference);
+                (number.to_string(), Claimed::Number(number))
+            }
+            Claim::Odd(place) => match entry(&ACKS, place) {
+                (text, true) => (text.to_owned(), Claimed::Number(0)),
+                (text, false) => (text.to_owned(), Claimed::NoNumber),
+            },
+        };
+        match (self.plan.acknowledges, claim) {
+            (true, _) => (format!(r#","ext":{{"ack":{text}}}"#), claimed),
+            (false, Claim::Honest) => (String::new(), Claimed::Truth),
+            (false, _) => (format!(r#","ext":{{"ack":{text}}}"#), Claimed::Truth),
+        }
+    }
+
+    fn wait_for_reply(&mut self, carrier: Carrier, advice: words::Advised, batch: bool) {
+        let settings = &self.node.settings;
+        let timeout = advice
+            .timeout
+            .unwrap_or(settings.timeout)
+            .min(settings.max_timeout);
+        let may_wait = self.connected && !batch && !timeout.is_zero();
+        let waiting = Waiting {
+            may_wait,
+            answered_by: self.now + if may_wait { timeout } else { settings.timeout },
+            is_advised: advice.is_there || self.advised != Some(carrier.kind),
+            events: 0,
+            bytes: 0,
+        };
+        self.connected = true;
+        self.client.connecting = true;
+        if let Some(pipe) = self.pipe(carrier) {
+            pipe.connect = Some(waiting);
+        }
+    }
+
+    /// A connect that is not to be held is answered, unless the log must be read first.
+    fn check_at_once(&mut self, carrier: Carrier) {
+        if self.pipes.iter().any(|pipe| pipe.read.is_some()) {
+            return;
+        }
+        let waiting = self.pipe(carrier).and_then(|pipe| pipe.connect.as_ref());
+        assert!(
+            waiting.is_none_or(|waiting| waiting.may_wait),
+            "a connect that may not be held is held"
+        );
+    }
+
+    fn subscribe(&mut self, pattern: usize) {
+        let pattern = entry(&PATTERNS, pattern);
+        let held = self.client.subscriptions();
+        let has_room = held.contains(&pattern) || held.len() < words::SUBSCRIPTIONS;
+        let text =
+            format!(r#"{{"channel":"/meta/subscribe","clientId":"{CLIENT}","subscription":"{pattern}"}}"#);
+        self.say(&text, has_room);
+        if has_room {
+            self.client.subscribe(pattern);
+        }
+    }
+
+    /// Subscribes, perhaps again, to what there is already.
+    fn replay(&mut self, pattern: usize, from: From) {
+        let pattern = entry(&PATTERNS, pattern);
+        let held = self.client.subscriptions();
+        if !held.contains(&pattern) && held.len() == words::SUBSCRIPTIONS {
+            return;
+        }
+        let (earliest, end) = (self.first - 1, self.end());
+        let (wish, after) = match from {
+            From::Now => ("-1".to_owned(), end),
+            From::Start => ("\"-2\"".to_owned(), earliest),
+            From::AfterFirst(distance) => (format!("\"{}\"", earliest + distance), earliest + distance),
+            From::BeforeLast(distance) => {
+                let after = end.saturating_sub(distance);
+                (after.to_string(), after)
+            }
+            From::BeyondLast(distance) => ((end + distance).to_string(), end + distance),
+        };
+        let is_there = (earliest..=end).contains(&after);
+        let text = format!(
+            r#"{{"channel":"/meta/subscribe","clientId":"{CLIENT}","subscription":"{pattern}","ext":{{"replay":{{"{pattern}":{wish}}}}}}}"#
+        );
+        let (reply, _) = self.say(&text, true);
+        assert_eq!(
+            reply["ext"]["replay"]["gap"] == true,
+            !is_there,
+            "{text}: {reply}"
+        );
+        self.client.subscribe(pattern);
+        if from != From::Now {
+            self.counts_anew = true;
+            let after = if is_there { after } else { earliest };
+            // Not what it would not have got in the first place.
+            let log = self.log.iter().filter(|event| event.offset().0 >= self.first);
+            let log = log.filter(|event| event.marks().not_to.is_none());
+            let events = log.map(|event| (event.offset().0, event.channel().as_str()));
+            self.client.replay(pattern, after, events);
+        }
+    }
+
+    fn unsubscribe(&mut self, pattern: usize) {
+        let pattern = entry(&PATTERNS, pattern);
+        let text =
+            format!(r#"{{"channel":"/meta/unsubscribe","clientId":"{CLIENT}","subscription":"{pattern}"}}"#);
+        self.client.unsubscribe(pattern);
+        self.say(&text, true);
+    }
+
+    fn say_words(&mut self, words: Words) {
+        let expected = words.expected(&self.client.subscriptions());
+        if let Expected::Unsubscribed(patterns) = &expected {
+            patterns
+                .iter()
+                .for_each(|pattern| self.client.unsubscribe(pattern));
+        }
+        let (_, published) = self.say(&words.text(), expected != Expected::Refused);
+        match expected {
+            Expected::Subscribed(patterns) => {
+                patterns.iter().for_each(|pattern| self.client.subscribe(pattern));
+                assert!(published.is_none());
+            }
+            Expected::Published(channel) => {
+                let published = published.expect("a publish goes into the log");
+                assert_eq!(published.channel.as_str(), channel);
+                assert_eq!(published.traits.not_to.is_none(), self.plan.echoes);
+                self.publish(&published);
+            }
+            Expected::Refused | Expected::Nothing | Expected::Unsubscribed(_) => assert!(published.is_none()),
+        }
+    }
+
+    /// Sends something that is no connect: over the socket, or over an exchange of its own. Returns the reply, and what is
+    /// published.
+    fn say(&mut self, text: &str, succeeds: bool) -> (Value, Option<Box<Published>>) {
+        let carrier = self.client.link.filter(|link| link.kind == CarrierKind::Socket);
+        let own = carrier.is_none();
+        let carrier = carrier.unwrap_or_else(|| self.open(CarrierKind::Exchange));
+        let mut answered = self.receive(carrier, text);
+        assert_eq!(answered.len(), 1, "{text}");
+        if own {
+            self.pipes.retain(|pipe| pipe.carrier != carrier);
+        }
+        let (reply, published) = match answered.remove(0) {
+            Answered::Reply(reply) => (reply, None),
+            Answered::Publish(published, reply) => (reply, Some(published)),
+            Answered::Held => panic!("held: {text}"),
+        };
+        assert_eq!(reply["successful"], succeeds, "{text}: {reply}");
+        self.wake_all();
+        (reply, published)
+    }
+
+    fn open(&mut self, kind: CarrierKind) -> Carrier {
+        self.carriers += 1;
+        let carrier = Carrier {
+            id: self.carriers,
+            kind,
+        };
+        self.pipes.push(Pipe {
+            carrier,
+            frames: VecDeque::new(),
+            served: true,
+            heard: true,
+            read: None,
+            connect: None,
+            asked: None,
+        });
+        carrier
+    }
+
+    /// The server takes a body.
+    fn receive(&mut self, carrier: Carrier, body: &str) -> Vec<Answered> {
+        if let Some(pipe) = self.pipe(carrier) {
+            pipe.served = true;
+        }
+        let was_awake = self.node.is_awake();
+        let same_log = self.node.is_of(self.epoch);
+        let answered = self.node.receive(self.now, carrier, body, self.ends());
+        if !was_awake && self.node.is_awake() {
+            self.connected = true;
+            self.fresh = true;
+            self.advised = None;
+            if !same_log {
+                // Where its subscriptions began meant something in the log that is lost.
+                let log = self.log.iter();
+                self.client
+                    .allow(log.map(|event| (event.offset().0, event.channel().as_str())));
+            }
+        }
+        answered
+    }
+
+    fn end_exchange(&mut self, carrier: Carrier) {
+        self.pipes.retain(|pipe| pipe.carrier != carrier);
+        self.client.link = None;
+        self.client.connecting = false;
+    }
+
+    fn wake_all(&mut self) {
+        (0..self.pipes.len()).for_each(|place| self.poll(place));
+    }
+
+    fn poll(&mut self, place: usize) {
+        loop {
+            let pipe = &mut self.pipes[place];
+            if !pipe.served || pipe.read.is_some() {
+                return;
+            }
+            match self.node.poll(
+                self.now,
+                pipe.carrier,
+                self.base + self.dispatched as u64,
+                self.epoch,
+            ) {
+                None => return,
+                Some(Said::Event(event)) => self.send_event(place, &event),
+                Some(Said::Reply(reply)) => self.send_reply(place, reply),
+                Some(Said::Ping(offset)) => {
+                    let is_plain_socket =
+                        pipe.carrier.kind == CarrierKind::Socket && !self.plan.delivers_with_connect();
+                    assert!(is_plain_socket, "a ping that nobody needs");
+                    pipe.asked = Some(offset);
+                    pipe.frames.push_back(Frame::Ping(offset));
+                }
+                Some(Said::Read(wanted)) => pipe.read = Some(wanted),
+                Some(Said::Superseded) => {
+                    pipe.served = false;
+                    pipe.connect = None;
+                }
+            }
+        }
+    }
+
+    fn send_event(&mut self, place: usize, event: &Delivery) {
+        let (pipe, offset) = (&mut self.pipes[place], event.offset().0);
+        assert!(self.client.may_get(offset), "{offset} was not asked for");
+        if self.plan.delivers_with_connect() || pipe.carrier.kind == CarrierKind::Exchange {
+            let waiting = pipe
+                .connect
+                .as_mut()
+                .expect("events leave with the reply to a connect");
+            waiting.bytes += event.size();
+            let fits = waiting.events == 0 || waiting.bytes <= self.node.settings.limits.answer_bytes;
+            assert!(fits, "{} bytes in one answer", waiting.bytes);
+            waiting.events += 1;
+        }
+        pipe.frames.push_back(Frame::Event(offset));
+    }
+
+    fn send_reply(&mut self, place: usize, reply: Value) {
+        let pipe = &mut self.pipes[place];
+        let waiting = pipe.connect.take().expect("there is a connect to reply to");
+        let advice = match (self.left, waiting.is_advised) {
+            (true, _) => Some("none"),
+            (false, true) => Some("retry"),
+            (false, false) => None,
+        };
+        assert_eq!(reply["advice"]["reconnect"].as_str(), advice, "{reply}");
+        if waiting.is_advised {
+            self.advised = Some(pipe.carrier.kind);
+        }
+        self.fresh = false;
+        let starts_again = self.node.is_taken_from_another_log() && reply["ext"]["recovered"] == false;
+        pipe.frames.push_back(Frame::Reply { reply, starts_again });
+        pipe.served = pipe.carrier.kind == CarrierKind::Socket;
+    }
+
+    /// A read of the log ends.
+    fn read(&mut self, which: usize) {
+        let reading: Vec<_> = (0..self.pipes.len())
+            .filter(|place| self.pipes[*place].read.is_some())
+            .collect();
+        let Some(place) = reading.get(which % reading.len().max(1)).copied() else {
+            return;
+        };
+        let Wanted { after, patterns } = self.pipes[place].read.take().expect("found by it");
+        let page = self.page(after, &patterns);
+        let carrier = self.pipes[place].carrier;
+        self.node.has_read(carrier, page);
+        self.poll(place);
+        self.check_at_once(carrier);
+        self.check_lateness();
+    }
+
+    fn page(&self, after: u64, patterns: &[ChannelPattern]) -> PageRead {
+        let mut events: Vec<_> = self
+            .log
+            .iter()
+            .filter(|event| event.offset().0 > after && event.offset().0 >= self.first)
+            .filter(|event| patterns.iter().any(|pattern| pattern.matches(event.channel())))
+            .cloned()
+            .collect();
+        let through = match events.get(PAGE) {
+            Some(_) => events[PAGE - 1].offset(),
+            None => Offset(self.end()),
+        };
+        events.truncate(PAGE);
+        PageRead {
+            after: Offset(after),
+            events,
+            through,
+            gap: (self.first > after + 1).then_some(Offset(self.first)),
+        }
+    }
+
+    fn arrive(&mut self, count: usize) {
+        for _ in 0..count {
+            let Some(pipe) = self.link_pipe() else { return };
+            let carrier = pipe.carrier;
+            let Some(frame) = pipe.frames.pop_front() else {
+                return;
+            };
+            match frame {
+                Frame::Event(offset) => self.client.take_event(offset, carrier, self.first),
+                Frame::Reply { reply, starts_again } => {
+                    if starts_again {
+                        self.client.start_again();
+                    }
+                    self.client.take_reply(&reply, self.first, carrier);
+                }
+                Frame::Ping(offset) => {
+                    pipe.asked = pipe.asked.filter(|asked| *asked != offset);
+                    self.node.pong(self.now, carrier, offset);
+                    self.wake_all();
+                }
+            }
+        }
+    }
+
+    /// The client gives up what it waits on.
+    fn abandon(&mut self) {
+        if let Some(pipe) = self.link_pipe() {
+            pipe.heard = false;
+            pipe.frames.clear();
+        }
+        if self.client.link.take().is_some() {
+            self.client.recovering = true;
+        }
+        self.client.connecting = false;
+        self.client.forget_unapplied();
+    }
+
+    /// The server finds that a client has gone.
+    fn notice(&mut self, which: usize, write_failed: bool) {
+        let gone: Vec<_> = (0..self.pipes.len())
+            .filter(|place| !self.pipes[*place].heard)
+            .collect();
+        let Some(place) = gone.get(which % gone.len().max(1)) else {
+            return;
+        };
+        let pipe = self.pipes.remove(*place);
+        let reply_lost = write_failed && pipe.carrier.kind == CarrierKind::Exchange && !pipe.served;
+        if self.node.lost(self.now, pipe.carrier, reply_lost) {
+            self.wake_all();
+        }
+    }
+
+    /// The server closes the socket; before the client answers, everything arrives that was sent.
+    fn close(&mut self) {
+        let Some(link) = self.client.link.filter(|link| link.kind == CarrierKind::Socket) else {
+            return;
+        };
+        if let Some(pipe) = self.pipe(link) {
+            pipe.served = false;
+        }
+        self.arrive(usize::MAX);
+        self.node.close_answered(self.now, link);
+        self.abandon();
+        let place = self.pipes.iter().position(|pipe| pipe.carrier == link);
+        let gone = place.map(|place| self.pipes.remove(place));
+        if gone.is_some() && self.node.lost(self.now, link, false) {
+            self.wake_all();
+        }
+    }
+
+    fn pong(&mut self, below: u64) {
+        let offset = self.end().saturating_sub(below);
+        let honest = self.plan.honest;
+        let Some(pipe) = self.link_pipe() else { return };
+        if pipe.asked == Some(offset) {
+            if honest {
+                return;
+            }
+            pipe.asked = None;
+            let carrier = pipe.carrier;
+            self.client.excuse(offset);
+            self.node.pong(self.now, carrier, offset);
+        } else {
+            let carrier = pipe.carrier;
+            self.node.pong(self.now, carrier, offset);
+        }
+        self.wake_all();
+    }
+
+    fn pass(&mut self, duration: Duration) {
+        let until = self.now + duration;
+        for round in 0.. {
+            assert!(round < 1000, "a timeout that is handled comes again");
+            let Some(at) = self.node.next_timeout().filter(|at| *at <= until) else {
+                break;
+            };
+            self.now = self.now.max(at);
+            let wake = self.node.time_out(self.now, self.epoch);
+            if !self.node.is_awake() {
+                // Tasks find their session gone.
+                for pipe in &mut self.pipes {
+                    pipe.served = false;
+                    pipe.connect = None;
+                    pipe.asked = None;
+                }
+            } else if wake {
+                self.wake_all();
+            }
+        }
+        self.now = until;
+        self.check_lateness();
+    }
+
+    /// A task that waits for the log answers when it has it; nothing else makes a connect wait.
+    fn check_lateness(&self) {
+        for pipe in self.pipes.iter().filter(|pipe| pipe.read.is_none()) {
+            let is_late = pipe
+                .connect
+                .as_ref()
+                .is_some_and(|waiting| waiting.answered_by <= self.now);
+            assert!(!is_late, "a connect is held for too long");
+        }
+    }
+
+    /// The process has ended, and everybody connects to the next one.
+    fn die(&mut self) {
+        self.abandon();
+        self.pipes.clear();
+        self.dispatched = self.log.len();
+    }
+
+    fn lose_log(&mut self, distance: u64) {
+        self.node.crash();
+        // Half of the time with the same offsets again, and half of the time beyond them.
+        self.base = match distance % 2 {
+            0 => distance / 16,
+            _ => self.end() + distance,
+        };
+        self.log.clear();
+        self.first = self.base + 1;
+        self.epoch += 1;
+        self.die();
+        self.counts_anew = true;
+        self.client.lose_log();
+    }
+
+    /// The goodbye is answered first; nothing that follows it is taken.
+    fn leave(&mut self) {
+        let goodbye = format!(r#"{{"channel":"/meta/disconnect","clientId":"{CLIENT}"}}"#);
+        self.left = true;
+        self.say(&goodbye, true);
+        let grace = self.node.settings.disconnect_grace;
+        self.now += grace;
+        self.node.time_out(self.now, self.epoch);
+        self.wake_all();
+        for pipe in &self.pipes {
+            assert!(
+                pipe.connect.is_none() || pipe.read.is_some(),
+                "held after the goodbye"
+            );
+        }
+        self.say(&goodbye, false);
+        self.node.crash();
+        self.die();
+        self.left = false;
+        self.begin();
+    }
+
+    fn check(&self) {
+        // Beside the session only the log keeps events here.
+        let limits = &self.node.settings.limits;
+        let kept = |event: &Arc<Delivery>| Arc::strong_count(event) - 1;
+        let events: usize = self.log.iter().map(kept).sum();
+        assert!(
+            events <= limits.queue_events + PAGE,
+            "{events} events are kept in memory"
+        );
+        let bytes: usize = self.log.iter().map(|event| kept(event) * event.size()).sum();
+        let page = PAGE * LARGEST;
+        assert!(
+            bytes <= limits.queue_bytes + page,
+            "{bytes} bytes of events are kept in memory"
+        );
+        if let Some(held) = self.node.subscriptions() {
+            assert_eq!(held, self.client.subscriptions(), "what the session listens to");
+        }
+    }
+
+    fn pipe(&mut self, carrier: Carrier) -> Option<&mut Pipe> {
+        self.pipes.iter_mut().find(|pipe| pipe.carrier == carrier)
+    }
+
+    fn link_pipe(&mut self) -> Option<&mut Pipe> {
+        let link = self.client.link?;
+        self.pipe(link)
+    }
+
+    fn end(&self) -> u64 {
+        self.base + self.log.len() as u64
+    }
+
+    fn ends(&self) -> Ends {
+        Ends {
+            first: self.first,
+            last: self.end(),
+            epoch: self.epoch,
+        }
+    }
+}
+
+/// Limits so low that a few steps meet them.
+fn settings(plan: Plan) -> Settings {
+    let server_owned = Rule {
+        publish: Some(Access::Roles(Vec::new())),
+        ..Rule::of(ChannelPattern::parse(words::SERVER_OWNED).expect("a pattern"))
+    };
+    Settings {
+        rules: Arc::new(Rules::new(vec![server_owned])),
+        limits: Limits {
+            queue_events: plan.queue_events,
+            queue_bytes: plan.queue_bytes,
+            answer_bytes: 100,
+            channel_bytes: words::CHANNEL_BYTES,
+            channel_segments: words::CHANNEL_SEGMENTS,
+            id_bytes: words::ID_BYTES,
+            subscriptions: words::SUBSCRIPTIONS,
+            ..Limits::default()
+        },
+        ..Settings::default()
+    }
+}
+
+/// What a connect says of what arrived.
+enum Claimed {
+    Truth,
+    Number(u64),
+    NoNumber,
+}
+
+/// More bytes than any event here has.
+const LARGEST: usize = 460;
+
+/// More characters than a session needs to be written out, whatever happened to it.
+const DUMP: usize = 20_000;
