@@ -229,7 +229,10 @@ fn chromium() -> Outcome {
     if is_there(CHROMIUM) {
         return Outcome::Passed;
     }
-    match install(&["chromium"], "there is no /usr/bin/chromium; install Debian's package chromium") {
+    match install(
+        &["chromium"],
+        "there is no /usr/bin/chromium; install Debian's package chromium",
+    ) {
         Ok(()) if is_there(CHROMIUM) => Outcome::Passed,
         Ok(()) => Outcome::Skipped(format!("the package chromium brought no {CHROMIUM}")),
         Err(reason) => Outcome::Skipped(reason),
