@@ -1,36 +1,89 @@
-//! Follows the log in order and hands each event to the sessions that want it. Waits for nothing but the log.
+//! Follows the log in order and hands each event to the sessions that want it, and from there to sockets that take it at
+//! once. Waits for nothing but the log.
+//!
+//! A write costs about the same whatever it carries. So what has been stored meanwhile is handed over first, to every session
+//! that wants some of it, and then each of them sends once.
 
 use std::sync::Arc;
 
-use bayeux::Handover;
+use bayeux::{Handover, Output};
 
 use crate::event::Audience;
 use crate::log::{Appended, Followed};
 use crate::metrics::Metrics;
 use crate::sessions::{Sessions, Subscriber};
 
+/// Events that are handed over before any is sent: the first must not wait for too many others.
+const TOGETHER: usize = 64;
+
 /// Runs until the log ends its stream.
 pub async fn run(mut followed: Followed, sessions: Arc<Sessions>, metrics: Arc<Metrics>) {
     sessions.dispatched(followed.after);
-    let mut receivers = Vec::new();
+    let mut dispatch = Dispatch {
+        sessions,
+        metrics,
+        receivers: Vec::new(),
+        to_send: Vec::new(),
+        room: Vec::new(),
+    };
     while let Some(batch) = followed.batches.recv().await {
-        for event in batch {
-            hand_out(&event, &sessions, &metrics, &mut receivers);
-            sessions.dispatched(event.delivery.offset());
+        let mut events = batch.len();
+        dispatch.hand_out(batch);
+        while events < TOGETHER
+            && let Ok(batch) = followed.batches.try_recv()
+        {
+            events += batch.len();
+            dispatch.hand_out(batch);
         }
+        dispatch.send();
     }
 }
 
-fn hand_out(event: &Appended, sessions: &Sessions, metrics: &Metrics, receivers: &mut Vec<Subscriber>) {
-    match &event.audience {
-        Audience::User(user) => sessions.routing().of_user(&user.0, receivers),
-        Audience::Everyone => sessions.routing().of_channel(event.delivery.channel(), receivers),
+struct Dispatch {
+    sessions: Arc<Sessions>,
+    metrics: Arc<Metrics>,
+    /// Who wants an event.
+    receivers: Vec<Subscriber>,
+    /// Who has something to send.
+    to_send: Vec<Subscriber>,
+    /// For what one of them sends.
+    room: Vec<Output>,
+}
+
+impl Dispatch {
+    fn hand_out(&mut self, batch: Vec<Appended>) {
+        for event in batch {
+            self.hand_over(&event);
+            self.sessions.dispatched(event.delivery.offset());
+        }
     }
-    metrics.routed.inc_by(receivers.len() as u64);
-    for Subscriber(handle) in receivers.drain(..) {
-        match handle.hand_over(&event.delivery) {
-            Handover::Overflowed => drop(metrics.fell_behind.inc()),
-            Handover::Wake | Handover::Queued | Handover::Behind | Handover::NotWanted | Handover::Gone => {}
+
+    fn hand_over(&mut self, event: &Appended) {
+        let routing = self.sessions.routing();
+        match &event.audience {
+            Audience::User(user) => routing.of_user(&user.0, &mut self.receivers),
+            Audience::Everyone => routing.of_channel(event.delivery.channel(), &mut self.receivers),
+        }
+        self.metrics.routed.inc_by(self.receivers.len() as u64);
+        for subscriber in self.receivers.drain(..) {
+            let (handover, is_first) = self.sessions.hand_over(&subscriber.0, &event.delivery);
+            match handover {
+                Handover::Overflowed => drop(self.metrics.fell_behind.inc()),
+                Handover::Wake
+                | Handover::Queued
+                | Handover::Behind
+                | Handover::NotWanted
+                | Handover::Gone => {}
+            }
+            if is_first {
+                self.to_send.push(subscriber);
+            }
+        }
+    }
+
+    fn send(&mut self) {
+        for Subscriber(handle) in self.to_send.drain(..) {
+            self.sessions.send_on(&handle, &mut self.room);
         }
     }
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use bayeux::{Call, CallResult, Carrier, ClientId, Delivery, Handover, Rights, Session};
+use bayeux::{Carrier, ClientId, Rights, Session};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
+use super::wire::Wires;
 use crate::auth::Browser;
 use crate::event::UserId;
 use crate::log::Epoch;
@@ -73,6 +74,10 @@ pub(super) struct State {
     pub(super) stage: Stage,
     /// Tasks that wait for this session to have something for their carrier; one, but for moments of take-over.
     pub(super) waiting: Vec<(Carrier, Waker)>,
+    /// Sockets, which are written to without waking their tasks.
+    pub(super) wires: Wires,
+    /// Events were handed over that dispatch is about to send.
+    pub(super) awaits_sending: bool,
     /// The carrier that the last connect was answered on, until the next connect.
     pub(super) answered: Option<Carrier>,
     /// When the timer will look at this session next.
@@ -100,10 +105,6 @@ impl State {
         std::mem::take(&mut self.waiting)
     }
 
-    pub(super) fn wake_if(&mut self, wakes: bool) -> Vec<(Carrier, Waker)> {
-        if wakes { self.wake() } else { Vec::new() }
-    }
-
     pub(super) fn wait(&mut self, carrier: Carrier, waker: &Waker) {
         match self.waiting.iter_mut().find(|(waiting, _)| *waiting == carrier) {
             Some((_, known)) => known.clone_from(waker),
@@ -126,37 +127,6 @@ impl Handle {
     /// Whose it is.
     pub fn user(&self) -> Option<&UserId> {
         self.owner.user.as_ref()
-    }
-
-    /// Hands over what a service answered, and wakes the task that can send it.
-    pub fn answer(&self, call: &Call, result: Option<CallResult>) -> Handover {
-        let (handover, waiting) = {
-            let mut state = self.state.lock();
-            if state.stage == Stage::Gone {
-                return Handover::Gone;
-            }
-            let handover = state.session.handle_direct(Instant::now(), call, result);
-            (handover, state.wake_if(handover.wakes()))
-        };
-        waiting.into_iter().for_each(|(_, waker)| waker.wake());
-        handover
-    }
-
-    /// An answer to a connect must arrive as a whole or not at all.
-    pub(crate) fn answers_as_a_whole(&self) -> bool {
-        self.state.lock().session.delivers_with_connect()
-    }
-
-    /// Hands an event over, and wakes the task that can send it.
-    pub(crate) fn hand_over(&self, event: &Arc<Delivery>) -> Handover {
-        let (handover, waiting) = {
-            let mut state = self.state.lock();
-            let handover = state.session.handle_event(event);
-            (handover, state.wake_if(handover.wakes()))
-        };
-        // After the lock: a task that is woken wants it first of all.
-        waiting.into_iter().for_each(|(_, waker)| waker.wake());
-        handover
     }
 }
 

@@ -10,16 +10,17 @@ mod sleep;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod wire;
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 use bayeux::{
-    Answer, Carrier, CarrierKind, ChannelPattern, ClientId, Delivery, LogEnds, Message, Offset, Output,
-    PageRead, Routes, Session, Target,
+    Answer, Call, CallResult, Carrier, CarrierKind, ChannelPattern, ClientId, Delivery, Handover, LogEnds,
+    Message, Offset, Output, PageRead, Routes, Session, Target,
 };
 use dashmap::DashMap;
 use futures::future::BoxFuture;
@@ -35,6 +36,8 @@ pub use handle::{Handle, PublicId, Subscriber};
 use handle::{Owner, Stage, State};
 pub use roster::{Ended, Listed};
 use timers::Timers;
+pub use wire::Wire;
+use wire::Wires;
 
 /// The sessions of this node.
 pub struct Sessions {
@@ -95,6 +98,9 @@ pub struct Handled {
     /// The session's record, if it changed.
     pub written: Option<BoxFuture<'static, Result<(), LogError>>>,
 }
+
+/// Bytes of events in one sending; more waits for the next one, so that a slow socket holds no more than this.
+const WIRE_BYTES: usize = 256 << 10;
 
 impl Sessions {
     /// An empty registry over a log and a store.
@@ -221,11 +227,11 @@ impl Sessions {
     }
 
     /// Answers the held connect of a session now.
-    pub fn release(&self, handle: &Handle) {
+    pub fn release(&self, handle: &Arc<Handle>) {
         let waiting = {
             let mut state = handle.state.lock();
             state.session.handle_release();
-            state.wake()
+            self.rouse(handle, &mut state)
         };
         waiting.into_iter().for_each(|(_, waker)| waker.wake());
     }
@@ -313,7 +319,7 @@ impl Sessions {
             self.forget(handle, &mut state);
         }
         let takes_over = message.target == Target::Connect || carrier.kind == CarrierKind::Socket;
-        let others = if takes_over { state.wake() } else { Vec::new() };
+        let others = self.rouse_if(takes_over, handle, &mut state);
         self.reschedule(handle, &mut state);
         drop(state);
         others.into_iter().for_each(|(_, waker)| waker.wake());
@@ -339,18 +345,52 @@ impl Sessions {
     ) -> Vec<Output> {
         let mut state = handle.state.lock();
         let mut outputs = Vec::new();
+        self.drain(&mut state, carrier, room, &mut outputs);
+        if let (true, Some(waker)) = (outputs.is_empty(), waker) {
+            state.wait(carrier, waker);
+        }
+        self.settle(handle, &mut state);
+        outputs
+    }
+
+    /// After the session was asked what it has.
+    fn settle(&self, handle: &Arc<Handle>, state: &mut State) {
+        if state.session.is_over() && state.stage == Stage::Here {
+            // The server ended it, and has said so.
+            self.remove(handle, state);
+        }
+        self.reschedule(handle, state);
+    }
+
+    /// Hands over what a service answered, and sends it if it may leave.
+    pub fn answer(&self, handle: &Arc<Handle>, call: &Call, result: Option<CallResult>) -> Handover {
+        let (handover, waiting) = {
+            let mut state = handle.state.lock();
+            if state.stage == Stage::Gone {
+                return Handover::Gone;
+            }
+            let handover = state.session.handle_direct(Instant::now(), call, result);
+            (handover, self.rouse_if(handover.wakes(), handle, &mut state))
+        };
+        waiting.into_iter().for_each(|(_, waker)| waker.wake());
+        handover
+    }
+
+    /// Takes what the session has for a carrier, up to `room` bytes of events. Returns whether there may be more.
+    fn drain(&self, state: &mut State, carrier: Carrier, room: usize, outputs: &mut Vec<Output>) -> bool {
         if state.stage == Stage::Gone && !state.session.is_over() {
             outputs.push(Output::Superseded);
-            return outputs;
+            return false;
         }
         let dispatched = self.dispatched.load(Ordering::Acquire);
         state.session.handle_progress(Offset(dispatched));
-        self.tell_of_overload(&mut state, dispatched);
+        self.tell_of_overload(state, dispatched);
         let now = Instant::now();
         let mut taken = 0;
-        while (taken < room || state.session.is_answering())
-            && let Some(output) = state.session.poll_output(now, carrier)
-        {
+        while taken < room || state.session.is_answering() {
+            let Some(output) = state.session.poll_output(now, carrier) else {
+                return false;
+            };
             match &output {
                 Output::Event(event) => taken += event.size(),
                 Output::Direct(message) => taken += message.size(),
@@ -359,15 +399,71 @@ impl Sessions {
             }
             outputs.push(output);
         }
-        if let (true, Some(waker)) = (outputs.is_empty(), waker) {
-            state.wait(carrier, waker);
+        true
+    }
+
+    /// From now on what the session has for this carrier leaves by this wire, whoever comes upon it.
+    pub fn attach(&self, handle: &Handle, carrier: Carrier, wire: Arc<dyn Wire>) {
+        handle.state.lock().wires.add(carrier, wire);
+    }
+
+    /// Sends what the session has for those who need no task.
+    pub fn pump(&self, handle: &Arc<Handle>) {
+        let mut state = handle.state.lock();
+        self.send(handle, &mut state, &mut Vec::new());
+    }
+
+    /// Hands an event over. Whether [`Sessions::send_on`] has to be called for the session: once, however many events it gets
+    /// before that.
+    pub(crate) fn hand_over(&self, handle: &Handle, event: &Arc<Delivery>) -> (Handover, bool) {
+        let mut state = handle.state.lock();
+        let handover = state.session.handle_event(event);
+        let is_first = handover.wakes() && !std::mem::replace(&mut state.awaits_sending, true);
+        (handover, is_first)
+    }
+
+    /// Sends what may leave of what was handed over, and wakes who has to see to the rest. `room` is for what is sent, and empty
+    /// again afterwards.
+    pub(crate) fn send_on(&self, handle: &Arc<Handle>, room: &mut Vec<Output>) {
+        let mut state = handle.state.lock();
+        state.awaits_sending = false;
+        self.send(handle, &mut state, room);
+        let waiting = state.wake();
+        // After the lock: a task that is woken wants it first of all.
+        drop(state);
+        waiting.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+
+    /// Sends by all wires what may leave, and says who has to be woken, when the lock is free again, to see to the rest.
+    fn rouse(&self, handle: &Arc<Handle>, state: &mut State) -> Vec<(Carrier, Waker)> {
+        self.send(handle, state, &mut Vec::new());
+        state.wake()
+    }
+
+    fn rouse_if(&self, wakes: bool, handle: &Arc<Handle>, state: &mut State) -> Vec<(Carrier, Waker)> {
+        if wakes {
+            self.rouse(handle, state)
+        } else {
+            Vec::new()
         }
-        if state.session.is_over() && state.stage == Stage::Here {
-            // The server ended it, and has said so.
-            self.remove(handle, &mut state);
+    }
+
+    fn send(&self, handle: &Arc<Handle>, state: &mut State, room: &mut Vec<Output>) {
+        if state.wires.is_empty() {
+            return;
         }
-        self.reschedule(handle, &mut state);
-        outputs
+        let wires = std::mem::take(&mut state.wires);
+        for (carrier, wire) in wires.each() {
+            let mut is_more = true;
+            while is_more && wire.is_free() {
+                is_more = self.drain(state, carrier, WIRE_BYTES, room);
+                if !room.is_empty() {
+                    wire.send(room, state.session.delivers_with_connect());
+                }
+            }
+        }
+        state.wires = wires;
+        self.settle(handle, state);
     }
 
     fn tell_of_overload(&self, state: &mut State, dispatched: u64) {
@@ -422,7 +518,7 @@ impl Sessions {
         let others = {
             let mut state = handle.state.lock();
             state.session.handle_read(carrier, page);
-            state.wake()
+            self.rouse(handle, &mut state)
         };
         others.into_iter().for_each(|(_, waker)| waker.wake());
         Ok(())
@@ -473,8 +569,9 @@ impl Sessions {
     ) {
         let mut state = handle.state.lock();
         state.waiting.retain(|(waiting, _)| *waiting != carrier);
+        state.wires.remove(carrier);
         let others = if how(&mut state.session, Instant::now(), carrier) {
-            state.wake()
+            self.rouse(handle, &mut state)
         } else {
             Vec::new()
         };
@@ -584,6 +681,8 @@ impl Handle {
             session,
             stage: Stage::Here,
             waiting: Vec::new(),
+            wires: Wires::default(),
+            awaits_sending: false,
             answered: None,
             taken_from: None,
             timer: None,

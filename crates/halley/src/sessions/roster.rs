@@ -105,7 +105,7 @@ impl Sessions {
             // At once: whatever happens to this process, the session is not coming back.
             self.forget(handle, &mut state);
             self.reschedule(handle, &mut state);
-            state.wake_if(wakes)
+            self.rouse_if(wakes, handle, &mut state)
         };
         info!(session = %handle.public_id, "a session is ended by the server");
         waiting.into_iter().for_each(|(_, waker)| waker.wake());

@@ -43,7 +43,7 @@ impl Sessions {
         }
         state.timer = None;
         let waiting = if state.session.handle_timeout(now) {
-            state.wake()
+            self.rouse(handle, &mut state)
         } else {
             Vec::new()
         };
@@ -112,7 +112,7 @@ impl Sessions {
                 Ok(()) => {
                     debug!(client = ?handle.client_id, "dormant");
                     sessions.leave(&handle, &mut state);
-                    let waiting = state.wake();
+                    let waiting = sessions.rouse(&handle, &mut state);
                     drop(state);
                     waiting.into_iter().for_each(|(_, waker)| waker.wake());
                 }

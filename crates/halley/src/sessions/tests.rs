@@ -120,7 +120,7 @@ async fn a_connection_that_ends_late_says_nothing_about_a_later_reply() {
         bayeux::ChannelName::parse("/a").unwrap(),
         serde_json::value::RawValue::NULL,
     );
-    handle.hand_over(&Arc::new(event));
+    broker.sessions.hand_over(&handle, &Arc::new(event));
     let (_, outputs) = broker.exchange(&handle, CONNECT);
     assert!(matches!(outputs[..], [Output::Event(_), Output::Reply(_)]));
     broker.sessions.handle_reply_lost(&handle, first);

@@ -203,12 +203,12 @@ impl Exchange<'_> {
             session: handle.public_id().to_string(),
         };
         let body = question.body();
-        let (handle, metrics) = (Arc::clone(handle), Arc::clone(&self.public.metrics));
+        let (handle, public) = (Arc::clone(handle), Arc::clone(self.public));
         self.public
             .services
             .ask(&call.channel.clone(), body, move |result| {
-                if handle.answer(&call, result) == Handover::Gone {
-                    metrics.service_answers_lost.inc();
+                if public.sessions.answer(&handle, &call, result) == Handover::Gone {
+                    public.metrics.service_answers_lost.inc();
                 }
             });
     }

@@ -13,12 +13,15 @@
 //! | 1012 | the process ends; the peer's answer proves what it has read |
 //! | 1013 | the log cannot be read or written |
 
+mod frames;
+mod wire;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bayeux::codec::Body;
-use bayeux::{Carrier, CarrierKind, Delivery, Direct, Offset, Output};
+use bayeux::{Carrier, CarrierKind, Offset};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{SinkExt, StreamExt};
@@ -36,12 +39,14 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use tracing::debug;
 
+use wire::{Errand, Io, SocketWire};
+
 use super::exchange::{Exchanged, Place, exchange};
 use super::unknown::{Lateness, Stray};
 use super::{Attached, Connection, Public, Transport};
 use crate::http::{self, Reply};
 use crate::metrics;
-use crate::sessions::Requester;
+use crate::sessions::{Requester, Wire};
 
 pub(super) const TRANSPORT: Transport = Transport {
     connection_type: "websocket",
@@ -55,13 +60,6 @@ pub(super) const TRANSPORT: Transport = Transport {
 const LABEL: metrics::Transport = metrics::Transport {
     transport: "websocket",
 };
-
-/// Bytes of events in one write; more waits for the next one, so that a slow socket holds no more than this.
-const WRITE_BYTES: usize = 256 << 10;
-
-/// Bytes of events that share a frame: clients that were not told otherwise close a socket that brings a frame of more than
-/// 64 KiB. A larger event has a frame of its own.
-const FRAME_BYTES: usize = 48 << 10;
 
 /// How long the peer may take to answer a close.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -160,9 +158,13 @@ async fn run(public: Arc<Public>, peer: IpAddr, who: Requester, upgrade: OnUpgra
         return debug!("an upgrade of something that is no TCP connection");
     };
     let config = configure(public.message_limit());
-    let stream = parts.io.into_inner();
     let read_ahead = parts.read_buf.to_vec();
-    let stream = WebSocketStream::from_partially_read(stream, read_ahead, Role::Server, Some(config)).await;
+    let (io, wire) = SocketWire::split(
+        parts.io.into_inner(),
+        public.config.websocket.messages_per_frame,
+        public.metrics.deliveries.get_or_create(&LABEL).clone(),
+    );
+    let stream = WebSocketStream::from_partially_read(io, read_ahead, Role::Server, Some(config)).await;
     let carrier = public.sessions.carrier(CarrierKind::Socket);
     public.metrics.connections.get_or_create(&LABEL).inc();
     let mut socket = Socket {
@@ -170,11 +172,11 @@ async fn run(public: Arc<Public>, peer: IpAddr, who: Requester, upgrade: OnUpgra
         peer,
         who,
         stream,
+        wire,
         carrier,
         bound: None,
         late: None,
         heard: Instant::now(),
-        asked: Bytes::new(),
     };
     let reason = socket.run().await;
     debug!(?reason, "a socket ended");
@@ -213,7 +215,9 @@ struct Socket {
     public: Arc<Public>,
     peer: IpAddr,
     who: Requester,
-    stream: WebSocketStream<TcpStream>,
+    stream: WebSocketStream<Io>,
+    /// Where everything is written to, from here through `stream`.
+    wire: Arc<SocketWire>,
     carrier: Carrier,
     /// The session that this socket speaks for.
     bound: Option<Attached>,
@@ -221,9 +225,6 @@ struct Socket {
     late: Option<Box<Late>>,
     /// When the peer was last heard.
     heard: Instant,
-    /// What the last ping carried: the eight bytes of an offset, or nothing. A keep-alive ping carries it again, since a peer
-    /// may answer only the newest of several pings.
-    asked: Bytes,
 }
 
 /// Replies about a session that is unknown, to a peer that asks for it again and again. Until they have left nothing else of
@@ -240,7 +241,7 @@ struct Late {
 enum Step {
     Frame(Option<Result<Message, Error>>),
     Late,
-    Outputs(Vec<Output>),
+    Errand(Errand),
     KeepAlive,
     Shutdown,
 }
@@ -255,7 +256,7 @@ impl Socket {
             let step = tokio::select! {
                 frame = self.stream.next(), if listens(self.late.as_deref()) => Step::Frame(frame),
                 () = due(self.late.as_deref()) => Step::Late,
-                outputs = outputs(&self.public, self.bound.as_ref()) => Step::Outputs(outputs),
+                errand = errand(&self.wire) => Step::Errand(errand),
                 _ = keep_alive.tick() => Step::KeepAlive,
                 () = shutdown.wait() => Step::Shutdown,
             };
@@ -263,7 +264,7 @@ impl Socket {
                 // Boxed: a socket waits far longer than it works, and what it needs only for work need not wait with it.
                 Step::Frame(frame) => Box::pin(self.handle_frame(frame)).await,
                 Step::Late => Box::pin(self.handle_late()).await,
-                Step::Outputs(outputs) => Box::pin(self.handle_outputs(outputs)).await,
+                Step::Errand(errand) => Box::pin(self.handle_errand(errand)).await,
                 Step::KeepAlive => Box::pin(self.handle_keep_alive()).await,
                 Step::Shutdown => {
                     Box::pin(self.say_goodbye()).await;
@@ -313,6 +314,7 @@ impl Socket {
             late.next = Some(text);
             return Ok(());
         }
+        self.wire.is_handling(true);
         let bound = self.bound.as_ref().map(|attached| &attached.handle);
         let mut exchanged = match exchange(&self.public, &mut self.who, self.carrier, bound, &[text]).await {
             Ok(Ok(exchanged)) => exchanged,
@@ -326,9 +328,7 @@ impl Socket {
                 return Err(End::Violation);
             }
         };
-        if let Some(attached) = exchanged.attached.take() {
-            self.bound = Some(attached);
-        }
+        let attached = exchanged.attached.take();
         let replies = replies(&exchanged);
         match exchanged.unknown.map(|stray| self.judge(&stray)) {
             Some(lateness) if lateness.delay > Duration::ZERO || lateness.refused => {
@@ -342,7 +342,20 @@ impl Socket {
             }
             Some(_) | None if replies.is_empty() => Ok(()),
             Some(_) | None => self.write(replies).await,
+        }?;
+        self.attach(attached);
+        Ok(())
+    }
+
+    /// Speaks for another session from now on, if there is one, and sends what the session has.
+    fn attach(&mut self, attached: Option<Attached>) {
+        if let Some(attached) = attached {
+            let wire: Arc<dyn Wire> = self.wire.clone();
+            self.public.sessions.attach(&attached.handle, self.carrier, wire);
+            self.bound = Some(attached);
         }
+        self.wire.is_handling(false);
+        self.pump();
     }
 
     fn judge(&self, stray: &Stray) -> Lateness {
@@ -367,53 +380,36 @@ impl Socket {
         }
     }
 
-    async fn handle_outputs(&mut self, outputs: Vec<Output>) -> Result<(), End> {
-        let mut events = 0;
-        // In one frame, or a socket that breaks between frames leaves its client with events that it cannot acknowledge.
-        // What follows a handshake's reply, which announced it, is no answer to a connect.
-        let in_one_frame = outputs
-            .iter()
-            .any(|output| matches!(output, Output::Reply(reply) if !reply.opens_session()))
-            && (self.bound.as_ref()).is_some_and(|attached| attached.handle.answers_as_a_whole());
-        let mut frames = if in_one_frame {
-            Frames::whole()
-        } else {
-            Frames::of(self.public.config.websocket.messages_per_frame)
-        };
-        let mut read_after = None;
-        for output in outputs {
-            match output {
-                Output::Event(event) => {
-                    events += 1;
-                    frames.event(event);
-                }
-                Output::Direct(message) => frames.message(Outgoing::Direct(message)),
-                Output::Reply(reply) => {
-                    if !in_one_frame {
-                        frames.end_frame();
-                    }
-                    frames.reply(&reply);
-                }
-                Output::Ping(offset) => {
-                    self.asked = Bytes::copy_from_slice(&offset.0.to_be_bytes());
-                    frames.ping(self.asked.clone());
-                }
-                Output::ReadLog(after) => read_after = Some(after),
-                Output::Superseded => self.bound = None,
+    async fn handle_errand(&mut self, errand: Errand) -> Result<(), End> {
+        match errand {
+            Errand::Failed => Err(End::Closed),
+            Errand::Superseded => {
+                self.bound = None;
+                Ok(())
+            }
+            Errand::ReadLog(after) => self.read_log(after).await,
+            Errand::Flush => {
+                self.flush().await?;
+                self.pump();
+                Ok(())
             }
         }
-        let frames = frames.finish();
-        if !frames.is_empty() {
-            self.write(frames).await?;
-            self.public
-                .metrics
-                .deliveries
-                .get_or_create(&LABEL)
-                .inc_by(events);
+    }
+
+    /// Waits until the kernel has taken everything. A write that stalls closes the socket; the session stays.
+    async fn flush(&mut self) -> Result<(), End> {
+        let limit = self.public.config.websocket.write_timeout.0;
+        match tokio::time::timeout(limit, self.wire.flush()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End::Closed),
+            Err(_) => Err(End::Stalled),
         }
-        match read_after {
-            Some(after) => self.read_log(after).await,
-            None => Ok(()),
+    }
+
+    /// Sends what the session has.
+    fn pump(&self) {
+        if let Some(attached) = &self.bound {
+            self.public.sessions.pump(&attached.handle);
         }
     }
 
@@ -421,6 +417,7 @@ impl Socket {
         let Some(attached) = &self.bound else {
             return Ok(());
         };
+        // What was read is sent by whoever hands it to the session.
         if let Err(error) = self
             .public
             .sessions
@@ -449,7 +446,7 @@ impl Socket {
         if silence > settings.ping_interval.0 + settings.pong_timeout.0 {
             return Err(End::Silent);
         }
-        self.write(vec![Message::Ping(self.asked.clone())]).await
+        self.write(vec![Message::Ping(self.wire.asked())]).await
     }
 
     /// Everything in one write where it fits. A write that stalls closes the socket; the session stays.
@@ -487,6 +484,7 @@ impl Socket {
     }
 
     async fn close(&mut self, code: CloseCode, reason: &str) {
+        self.wire.close();
         let close = Message::Close(Some(CloseFrame {
             code,
             reason: reason[..reason.floor_char_boundary(REASON_BYTES)].into(),
@@ -497,122 +495,9 @@ impl Socket {
     }
 }
 
-async fn outputs(public: &Public, bound: Option<&Attached>) -> Vec<Output> {
-    match bound {
-        Some(attached) => {
-            public
-                .sessions
-                .outputs(&attached.handle, attached.carrier, WRITE_BYTES)
-                .await
-        }
-        None => std::future::pending().await,
-    }
-}
-
-/// A message that was asked for by nobody.
-enum Outgoing {
-    Event(Arc<Delivery>),
-    Direct(Direct),
-}
-
-impl Outgoing {
-    /// The message as a frame of its own.
-    fn frame(&self) -> &Bytes {
-        match self {
-            Self::Event(event) => event.frame(),
-            Self::Direct(message) => message.frame(),
-        }
-    }
-
-    fn add_to(&self, body: &mut Body) {
-        match self {
-            Self::Event(event) => body.event(event),
-            Self::Direct(message) => body.direct(message),
-        }
-    }
-}
-
-/// What leaves in one write.
-struct Frames {
-    done: Vec<Message>,
-    /// Messages that share the next frame.
-    group: Vec<Outgoing>,
-    group_bytes: usize,
-    /// Messages of one frame, and their bytes.
-    most: usize,
-    most_bytes: usize,
-}
-
-impl Frames {
-    /// With up to `messages` of them in a frame; 0 is no limit.
-    fn of(messages: usize) -> Self {
-        let most = if messages == 0 { usize::MAX } else { messages };
-        Self::up_to(most, FRAME_BYTES)
-    }
-
-    /// With everything in one frame.
-    fn whole() -> Self {
-        Self::up_to(usize::MAX, usize::MAX)
-    }
-
-    fn up_to(most: usize, most_bytes: usize) -> Self {
-        Self {
-            done: Vec::new(),
-            group: Vec::new(),
-            group_bytes: 0,
-            most,
-            most_bytes,
-        }
-    }
-
-    fn event(&mut self, event: Arc<Delivery>) {
-        self.message(Outgoing::Event(event));
-    }
-
-    fn message(&mut self, message: Outgoing) {
-        if self.most == 1 {
-            return self.done.push(shared_text(message.frame().clone()));
-        }
-        let size = message.frame().len();
-        if self.group.len() == self.most || size > self.most_bytes.saturating_sub(self.group_bytes) {
-            self.end_frame();
-        }
-        self.group_bytes += size;
-        self.group.push(message);
-    }
-
-    /// With the messages that wait for its frame before it.
-    fn reply(&mut self, reply: &bayeux::Reply) {
-        let mut body = Body::default();
-        self.group.iter().for_each(|message| message.add_to(&mut body));
-        body.reply(reply);
-        self.group.clear();
-        self.group_bytes = 0;
-        self.done.push(text(body.finish()));
-    }
-
-    fn ping(&mut self, payload: Bytes) {
-        self.end_frame();
-        self.done.push(Message::Ping(payload));
-    }
-
-    /// What comes next is in another frame. A message that is alone in its frame is not copied.
-    fn end_frame(&mut self) {
-        if let [message] = self.group.as_slice() {
-            self.done.push(shared_text(message.frame().clone()));
-        } else if !self.group.is_empty() {
-            let mut body = Body::default();
-            self.group.iter().for_each(|message| message.add_to(&mut body));
-            self.done.push(text(body.finish()));
-        }
-        self.group.clear();
-        self.group_bytes = 0;
-    }
-
-    fn finish(mut self) -> Vec<Message> {
-        self.end_frame();
-        self.done
-    }
+/// The next errand of a wire.
+async fn errand(wire: &SocketWire) -> Errand {
+    std::future::poll_fn(|context| wire.poll_errand(context)).await
 }
 
 /// One frame with the replies that are there; those to connects come when the session has them.
@@ -645,67 +530,5 @@ async fn due(late: Option<&Late>) {
 }
 
 fn text(json: Vec<u8>) -> Message {
-    shared_text(json.into())
-}
-
-fn shared_text(json: Bytes) -> Message {
-    Message::Text(Utf8Bytes::try_from(json).expect("JSON of our own or of the log is UTF-8"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn event(offset: u64, length: usize) -> Arc<Delivery> {
-        let data = serde_json::value::to_raw_value(&"x".repeat(length)).unwrap();
-        let channel = bayeux::ChannelName::parse("/a").unwrap();
-        Arc::new(Delivery::encode(Offset(offset), channel, &data))
-    }
-
-    /// How many messages each frame has.
-    fn sizes(messages_per_frame: usize, events: &[Arc<Delivery>]) -> Vec<usize> {
-        let mut frames = Frames::of(messages_per_frame);
-        events.iter().for_each(|event| frames.event(Arc::clone(event)));
-        let frames = frames.finish();
-        frames
-            .iter()
-            .map(|frame| serde_json::from_str::<Vec<serde_json::Value>>(frame.to_text().unwrap()))
-            .map(|messages| messages.unwrap().len())
-            .collect()
-    }
-
-    #[test]
-    fn a_frame_has_as_many_messages_as_is_said_and_all_that_wait_for_0() {
-        let events: Vec<_> = (1..=5).map(|offset| event(offset, 1)).collect();
-        assert_eq!(sizes(1, &events), [1, 1, 1, 1, 1]);
-        assert_eq!(sizes(2, &events), [2, 2, 1]);
-        assert_eq!(sizes(0, &events), [5]);
-    }
-
-    #[test]
-    fn messages_share_no_frame_that_clients_would_close_the_socket_for() {
-        let events: Vec<_> = [20, 20, 20, 100, 1, 1].map(|kib| event(1, kib << 10)).into();
-        assert_eq!(sizes(0, &events), [2, 1, 1, 2]);
-    }
-
-    #[test]
-    fn an_event_alone_in_its_frame_is_not_copied() {
-        let event = event(1, 1);
-        for messages_per_frame in [0, 1, 2] {
-            let mut frames = Frames::of(messages_per_frame);
-            frames.event(Arc::clone(&event));
-            let frames = frames.finish();
-            assert_eq!(frames[0].to_text().unwrap().as_ptr(), event.frame().as_ptr());
-        }
-    }
-
-    #[test]
-    fn a_ping_follows_what_it_asks_about() {
-        let mut frames = Frames::of(0);
-        frames.event(event(1, 1));
-        frames.ping(Bytes::new());
-        frames.event(event(2, 1));
-        let frames = frames.finish();
-        assert!(frames[0].is_text() && frames[1].is_ping() && frames[2].is_text());
-    }
+    Message::Text(Utf8Bytes::try_from(Bytes::from(json)).expect("JSON of our own is UTF-8"))
 }
