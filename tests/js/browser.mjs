@@ -26,6 +26,8 @@ const browser = await chromium.launch({
 browser.on("disconnected", () => process.exit(1));
 process.stderr.write(`Chromium ${browser.version()}\n`);
 
+// Not for "load": a script that callback-polling waits for may delay that.
+const ready = { waitUntil: "domcontentloaded" };
 const profiles = new Map();
 const pages = new Map();
 
@@ -52,7 +54,7 @@ function handle(command) {
 async function obey(page, command) {
     if (command.open !== undefined) return open(command);
     if (command.do === "reload") {
-        await page.reload();
+        await page.reload(ready);
         tell(command.page, { event: "loaded" });
     } else {
         await page.evaluate((command) => window.obey(command), command);
@@ -70,7 +72,7 @@ async function open({ page: number, open: address, profile, options }) {
     await page.exposeFunction("tell", (event) => tell(number, event));
     const url = new URL(address);
     url.search = new URLSearchParams(options);
-    await page.goto(url.href);
+    await page.goto(url.href, ready);
     tell(number, { event: "loaded" });
     return page;
 }

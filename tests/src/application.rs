@@ -107,11 +107,20 @@ impl Application {
     ) -> Seen {
         let mut seen = self.seen.clone();
         let found = timeout(patience, seen.wait_for(|seen| seen.ended || there(seen))).await;
-        let all = self.seen();
+        // Cloned before anybody looks again: the page tells from another thread, which may wait for this look to end.
+        let found = found.map(|found| found.ok().map(|seen| seen.clone()));
         match found {
-            Ok(Ok(now)) if there(&now) => now.clone(),
-            Ok(_) => panic!("{} ended while waiting for {what}: {}", self.name, all.summary()),
-            Err(_) => panic!("{} waited {patience:?} for {what}: {}", self.name, all.summary()),
+            Ok(Some(now)) if there(&now) => now,
+            Ok(_) => panic!(
+                "{} ended while waiting for {what}: {}",
+                self.name,
+                self.seen().summary()
+            ),
+            Err(_) => panic!(
+                "{} waited {patience:?} for {what}: {}",
+                self.name,
+                self.seen().summary()
+            ),
         }
     }
 
@@ -121,7 +130,7 @@ impl Application {
         let mut seen = self.seen.clone();
         let all_there =
             |seen: &Seen| seen.ended || (seen.messages.len() >= count && seen.distinct() >= count);
-        let _ = timeout(patience, seen.wait_for(all_there)).await;
+        drop(timeout(patience, seen.wait_for(all_there)).await);
         // A duplicate or a stranger would follow on the heels of the last one.
         tokio::time::sleep(Duration::from_millis(200)).await;
         self.seen()

@@ -80,7 +80,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that reconnects quickly: 100 ms after a failure, and gives up a silent connection after a second.
+    /// A client that reconnects quickly, 100 ms after a failure, and is as patient as all are by default.
     pub fn new(version: Version, transport: Transport, url: impl Into<String>, user: &str) -> Client {
         Client {
             version,
@@ -89,7 +89,7 @@ impl Client {
             user: user.to_owned(),
             token_in: TokenIn::Header,
             extensions: Vec::new(),
-            network_delay: Duration::from_secs(1),
+            network_delay: Duration::from_secs(10),
             backoff: Duration::from_millis(100),
             busy: Duration::ZERO,
             clock_ahead: Duration::ZERO,

@@ -20,6 +20,9 @@ const PUBLISHING: Duration = Duration::from_millis(3);
 /// stores it once a second, and a second is for a machine under load.
 const PROOF: Duration = Duration::from_secs(3);
 
+/// How much later than promised an answer may come before the client gives a connection up.
+const NETWORK_DELAY: Duration = Duration::from_secs(1);
+
 /// Less than the client waits for an answer.
 const STALL: Duration = Duration::from_millis(500);
 
@@ -83,8 +86,8 @@ impl Fault {
         match self {
             Fault::Kill | Fault::Deploy | Fault::Reset => Duration::ZERO,
             Fault::Stall => STALL,
-            // The client waits for the timeout and its network delay, of a second each.
-            Fault::BlackHole => Duration::from_secs(2),
+            // The client waits for the timeout, which is a second, and its network delay.
+            Fault::BlackHole => Duration::from_secs(1) + NETWORK_DELAY,
             Fault::Sleep => SLEEP,
         }
     }
@@ -159,6 +162,7 @@ impl Fault {
         let proxy = Proxy::start(broker.public).await;
         let client = Client {
             url: format!("http://{}{ENDPOINT}", proxy.address),
+            network_delay: NETWORK_DELAY,
             ..client
         };
         let acknowledging = if client.acknowledges() {
