@@ -129,3 +129,24 @@ fn a_replay_brings_what_was_dispatched_before_anybody_asked() {
     };
     World::new(PLAIN).run(&[publish, Dispatch(1), replay]);
 }
+
+#[test]
+fn the_answer_to_a_close_does_not_prove_what_left_on_another_socket() {
+    use Step::*;
+    let connect = Connect {
+        socket: true,
+        claim: Claim::Honest,
+        advice: 0,
+        batch: false,
+    };
+    let publish = Publish {
+        channel: 0,
+        size: 0,
+        lazy: 0,
+    };
+    let plan = Plan {
+        connect_only: true,
+        ..PLAIN
+    };
+    World::new(plan).run(&[connect, SubscribeOnNewSocket(0), publish, Dispatch(1), Close]);
+}
