@@ -49,7 +49,11 @@ impl It {
                         format!("{} bytes for {client_id}", message.len())
                     }
                     Heard::Published { id, refused } => format!("published {id} {refused:?}"),
-                    other => format!("{other:?}"),
+                    Heard::ConnectIn(milliseconds) => format!("connect in {milliseconds}"),
+                    Heard::Joined => "joined".to_owned(),
+                    Heard::Back => "back".to_owned(),
+                    Heard::Forgotten => "forgotten".to_owned(),
+                    Heard::Kept => "kept".to_owned(),
                 });
             })
     }
@@ -158,7 +162,7 @@ fn a_websocket_session_shakes_hands_subscribes_and_connects_in_this_order() {
     assert_eq!(it.channels(), [""; 0]);
     it.says(CONNECTED).unwrap();
     assert_eq!(it.channels(), ["/meta/connect"]);
-    assert_eq!(it.heard.last().unwrap(), "Joined");
+    assert_eq!(it.heard.last().unwrap(), "joined");
     assert_eq!((it.client.client_id(), it.client.hold()), ("\"c1\"", 20_000));
 }
 
@@ -236,7 +240,7 @@ fn after_a_break_the_same_session_connects_with_its_cookie_and_number() {
             && said[0].contains(r#""advice":{"timeout":0},"ext":{"ack":7}"#)
     );
     it.says(CONNECTED).unwrap();
-    assert_eq!(it.heard.last().unwrap(), "Back");
+    assert_eq!(it.heard.last().unwrap(), "back");
     assert_eq!(it.channels(), ["/meta/connect"]);
 }
 
@@ -244,12 +248,12 @@ fn after_a_break_the_same_session_connects_with_its_cookie_and_number() {
 fn a_session_that_the_server_has_forgotten_begins_anew() {
     let mut it = it(Transport::LongPolling, false).joined();
     it.says(UNKNOWN).unwrap();
-    assert_eq!(it.heard.last().unwrap(), "Forgotten");
+    assert_eq!(it.heard.last().unwrap(), "forgotten");
     assert_eq!(it.channels(), ["/meta/handshake"]);
     it.says(HANDSHAKE).unwrap();
     it.says(SUBSCRIBED).unwrap();
     it.says(CONNECTED).unwrap();
-    assert_eq!(it.heard.last().unwrap(), "Joined");
+    assert_eq!(it.heard.last().unwrap(), "joined");
 }
 
 #[test]
@@ -257,7 +261,7 @@ fn an_interval_is_waited_for() {
     let mut it = it(Transport::LongPolling, false).joined();
     it.says(r#"[{"channel":"/meta/connect","successful":true,"advice":{"interval":1500}}]"#)
         .unwrap();
-    assert_eq!(it.heard.last().unwrap(), "ConnectIn(1500)");
+    assert_eq!(it.heard.last().unwrap(), "connect in 1500");
     assert_eq!(it.channels(), [""; 0]);
     it.client.connect(&it.site, &mut it.out);
     assert_eq!(it.channels(), ["/meta/connect"]);
@@ -307,7 +311,7 @@ fn a_publisher_subscribes_to_nothing_and_hears_what_became_of_its_events() {
     it.says(HANDSHAKE).unwrap();
     it.out.clear();
     it.says(CONNECTED).unwrap();
-    assert_eq!(it.heard, ["Joined", "Kept"]);
+    assert_eq!(it.heard, ["joined", "kept"]);
     assert_eq!(it.channels(), [""; 0]);
     it.heard.clear();
     it.says(r#"[{"channel":"/b","successful":true,"id":"4"},{"channel":"/b","successful":false,"id":"5","error":"403::no"}]"#)

@@ -267,23 +267,24 @@ impl Record {
         let sessions = self.sessions.unwrap_or(before);
         let readings = self.measured_samples();
         let usage = match (readings.first(), readings.last()) {
-            (Some((Some(first), _)), Some((Some(last), _))) => difference(*last, *first),
-            _ => Usage::default(),
+            (Some((Some(first), _)), Some((Some(last), _))) => Some(difference(*last, *first)),
+            _ => None,
         };
         let peak = self
             .samples
             .iter()
             .filter_map(|(usage, _)| usage.map(|usage| usage.rss))
             .max();
-        let end = if usage.rss > 0 { usage.rss } else { sessions.rss };
+        let end = usage.map_or(sessions.rss, |usage| usage.rss);
+        let cpu = usage.map(|usage| usage.cpu);
         // Where nothing is published, time may pass until memory is what it stays at.
         let settled = if load.rate > 0.0 { sessions.rss } else { end };
         Some(Server {
             name: self.server_name.clone(),
-            cpu_seconds: usage.cpu,
-            cpu_seconds_per_million: per_million(usage.cpu, load.deliveries),
-            cores: ratio(usage.cpu, load.seconds),
-            system_share: ratio(usage.system, usage.cpu),
+            cpu_seconds: cpu,
+            cpu_seconds_per_million: cpu.and_then(|cpu| per_million(cpu, load.deliveries)),
+            cores: cpu.map(|cpu| ratio(cpu, load.seconds)),
+            system_share: usage.map(|usage| ratio(usage.system, usage.cpu)),
             rss_before_kib: before.rss,
             rss_sessions_kib: sessions.rss,
             rss_peak_kib: peak.unwrap_or_default().max(sessions.rss),
@@ -295,14 +296,14 @@ impl Record {
     fn generator(&self, settings: &Settings, load: &Load) -> Generator {
         let readings = self.measured_samples();
         let cpu = match (readings.first(), readings.last()) {
-            (Some((_, first)), Some((_, last))) => last.saturating_sub(*first).as_secs_f64(),
-            _ => 0.0,
+            (Some((_, first)), Some((_, last))) => Some(last.saturating_sub(*first).as_secs_f64()),
+            _ => None,
         };
         Generator {
             threads: settings.threads,
             cpu_seconds: cpu,
-            cpu_seconds_per_million: per_million(cpu, load.deliveries),
-            cores: ratio(cpu, load.seconds),
+            cpu_seconds_per_million: cpu.and_then(|cpu| per_million(cpu, load.deliveries)),
+            cores: cpu.map(|cpu| ratio(cpu, load.seconds)),
             lag: Percentiles::of(&self.lag),
         }
     }

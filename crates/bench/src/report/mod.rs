@@ -177,14 +177,14 @@ pub struct Recovery {
 pub struct Server {
     /// What the first is called.
     pub name: Option<String>,
-    /// CPU of the measured time.
-    pub cpu_seconds: f64,
+    /// CPU of the measured time, where there was one.
+    pub cpu_seconds: Option<f64>,
     /// The same for a million deliveries.
     pub cpu_seconds_per_million: Option<f64>,
     /// Cores in use, on average.
-    pub cores: f64,
+    pub cores: Option<f64>,
     /// The part that the kernel had.
-    pub system_share: f64,
+    pub system_share: Option<f64>,
     /// Resident memory before the first session.
     pub rss_before_kib: u64,
     /// With all sessions there.
@@ -202,12 +202,12 @@ pub struct Server {
 pub struct Generator {
     /// Threads.
     pub threads: usize,
-    /// CPU of the measured time.
-    pub cpu_seconds: f64,
+    /// CPU of the measured time, where there was one.
+    pub cpu_seconds: Option<f64>,
     /// The same for a million deliveries.
     pub cpu_seconds_per_million: Option<f64>,
     /// Cores in use, on average.
-    pub cores: f64,
+    pub cores: Option<f64>,
     /// How long after it was due an event left.
     pub lag: Percentiles,
 }

@@ -102,10 +102,10 @@ fn report() -> Report {
         }),
         server: Some(Server {
             name: Some("halley".to_owned()),
-            cpu_seconds: 12.5,
+            cpu_seconds: Some(12.5),
             cpu_seconds_per_million: Some(243.98),
-            cores: 0.208,
-            system_share: 0.61,
+            cores: Some(0.208),
+            system_share: Some(0.61),
             rss_before_kib: 20_480,
             rss_sessions_kib: 163_840,
             rss_peak_kib: 214_000,
@@ -114,9 +114,9 @@ fn report() -> Report {
         }),
         generator: Generator {
             threads: 1,
-            cpu_seconds: 3.5,
+            cpu_seconds: Some(3.5),
             cpu_seconds_per_million: Some(68.3),
-            cores: 0.058,
+            cores: Some(0.058),
             lag: percentiles(1),
         },
         timeline: vec![

@@ -38,7 +38,6 @@ const DEVICES: u8 = 1;
 pub(super) fn defaults(settings: &mut Settings) {
     settings.long_polling = 0.2;
     settings.announce_every = Duration::from_secs(60);
-    settings.publish.batch = 32;
     settings.duration = Duration::from_secs(60);
     settings.warm_up = Duration::from_secs(10);
 }

@@ -10,7 +10,8 @@ pub(super) const KIND: Kind = Kind {
     about: "a user for every session, and every event for one of them: what an event costs from publisher to client",
     options: &["sessions", "rate", "in-flight", "payload"],
     addresses_users: true,
-    defaults: |_| {},
+    // What an event costs is asked for, not what company saves.
+    defaults: |settings| settings.publish.batch = 1,
     count_users: |settings| settings.sessions,
     plan,
 };

@@ -190,7 +190,7 @@ impl Settings {
                 by: Publisher::Halley,
                 url: None,
                 connections: 16,
-                batch: 1,
+                batch: 32,
                 ids: false,
             },
             route: None,
@@ -211,7 +211,7 @@ impl Settings {
             burst: 1.0,
             announce_every: Duration::ZERO,
             storm: Storm {
-                spared: 10,
+                spared: 100,
                 cut: Cut::Reset,
                 come_back: ComeBack::Cometd,
             },

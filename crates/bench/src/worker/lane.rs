@@ -146,8 +146,8 @@ impl Lane {
         self.deadline = common.now + patience(common);
     }
 
-    /// Something happened on the connection.
-    pub(super) fn handle_event(&mut self, common: &mut Common) {
+    /// Something happened on the connection; `is_closed` when the peer has ended it.
+    pub(super) fn handle_event(&mut self, common: &mut Common, is_closed: bool) {
         let Some(socket) = &mut self.socket else {
             return;
         };
@@ -160,7 +160,7 @@ impl Lane {
             Ok(false) => {}
             Err(error) => return self.lose(common, &Broken::Lost(error.to_string())),
         }
-        self.read(common);
+        self.read(common, is_closed);
         self.flush(common);
     }
 
@@ -295,7 +295,7 @@ impl Lane {
         }
     }
 
-    fn read(&mut self, common: &mut Common) {
+    fn read(&mut self, common: &mut Common, is_closed: bool) {
         loop {
             let Some(socket) = &mut self.socket else {
                 return;
@@ -303,8 +303,9 @@ impl Lane {
             if let Err(error) = socket.flush() {
                 return self.lose(common, &Broken::Lost(error.to_string()));
             }
-            let count = match socket.read(&mut common.buffer) {
-                Ok(Read::Full(count) | Read::Last(count)) => count,
+            let (count, more) = match socket.read(&mut common.buffer) {
+                Ok(Read::Full(count)) => (count, true),
+                Ok(Read::Last(count)) => (count, is_closed),
                 Ok(Read::Nothing) => return,
                 Ok(Read::End) => return self.lose(common, &Broken::Lost("closed by the server".to_owned())),
                 Err(error) => return self.lose(common, &Broken::Lost(error.to_string())),
@@ -314,9 +315,15 @@ impl Lane {
             let result = self.hear(common, count);
             if !common.out.is_empty() {
                 self.send(common);
+                if self.socket.is_none() {
+                    return;
+                }
             }
             if let Err(broken) = result {
                 return self.lose(common, &broken);
+            }
+            if !more {
+                return;
             }
         }
     }

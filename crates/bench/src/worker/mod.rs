@@ -229,7 +229,7 @@ impl Worker {
                 let is_closed = event.is_read_closed() || event.is_error();
                 match event.token() {
                     ALARM | WAKER => {}
-                    Token(number) if number >= LANES => self.handle_lane(number - LANES),
+                    Token(number) if number >= LANES => self.handle_lane(number - LANES, is_closed),
                     Token(number) => {
                         self.sessions[number].handle_event(&mut self.common, number, is_closed);
                     }
@@ -238,8 +238,8 @@ impl Worker {
         }
     }
 
-    fn handle_lane(&mut self, number: usize) {
-        self.lanes[number].handle_event(&mut self.common);
+    fn handle_lane(&mut self, number: usize, is_closed: bool) {
+        self.lanes[number].handle_event(&mut self.common, is_closed);
         if self.times.begin == 0 {
             let ready = self.lanes.iter().filter(|lane| lane.is_ready()).count();
             self.common.board.publishers.set(ready as u64);

@@ -130,7 +130,7 @@ pub(super) struct Args {
     /// Connections that publish, each with one request under way [default: 16]
     #[arg(long, value_name = "N", help_heading = "Publishing")]
     publishers: Option<u32>,
-    /// Events that are due at once share a request, at most so many [default: 1, of a contact centre 32]
+    /// Events that are due at once share a request, at most so many [default: 32, unicast 1]
     #[arg(long, value_name = "N", help_heading = "Publishing")]
     batch: Option<usize>,
     /// Give events ids, and publish again what was not answered (Halley stores an id once)
@@ -159,7 +159,7 @@ pub(super) struct Args {
         help_heading = "Storms and slow clients"
     )]
     cut_command: Option<String>,
-    /// Sessions that keep their connection [default: 10]
+    /// Sessions that keep their connection [default: 100]
     #[arg(long, value_name = "N", help_heading = "Storms and slow clients")]
     spared: Option<u32>,
     /// When clients try again: cometd (1, 3, 6, 10, ... s after the break, all at once), at-once (and every 5 s), or a time
