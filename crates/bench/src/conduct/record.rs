@@ -289,7 +289,8 @@ impl Record {
             rss_sessions_kib: sessions.rss,
             rss_peak_kib: peak.unwrap_or_default().max(sessions.rss),
             rss_end_kib: end,
-            kib_per_session: ratio(settled as f64 - before.rss as f64, plan.seats.len() as f64),
+            kib_per_session: (settled.checked_sub(before.rss))
+                .map(|added| ratio(added as f64, plan.seats.len() as f64)),
         })
     }
 

@@ -59,8 +59,8 @@ impl Chart {
             for (number, line) in self.lines.iter().enumerate() {
                 let _ = write!(
                     html,
-                    "<span><i class=\"k{}\"></i>{}</span>",
-                    number % COLOURS,
+                    "<span><i class=\"{}\"></i>{}</span>",
+                    class(number),
                     escape(&line.name)
                 );
             }
@@ -72,7 +72,8 @@ impl Chart {
 
     fn svg(&self) -> String {
         let points = || self.lines.iter().flat_map(|line| &line.points);
-        let x = Scale::over(self.x, points().map(|(x, _)| *x), LEFT, WIDTH - RIGHT);
+        let ends = self.shaded.iter().map(|(_, end)| *end);
+        let x = Scale::over(self.x, points().map(|(x, _)| *x).chain(ends), LEFT, WIDTH - RIGHT);
         let y = Scale::over(self.y, points().map(|(_, y)| *y), HEIGHT - BOTTOM, TOP);
         let mut svg = format!(
             "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=img aria-label=\"{}\">",
@@ -104,7 +105,7 @@ impl Chart {
             );
         }
         for (number, line) in self.lines.iter().enumerate() {
-            let _ = write!(svg, "<path class=\"line k{}\" d=\"", number % COLOURS);
+            let _ = write!(svg, "<path class=\"line {}\" d=\"", class(number));
             for (place, (horizontal, vertical)) in line.points.iter().enumerate() {
                 let letter = if place == 0 { 'M' } else { 'L' };
                 let _ = write!(
@@ -224,6 +225,12 @@ impl Axis {
 fn percent(value: f64) -> String {
     let text = format!("{:.3}", value * 100.0);
     format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// How a line is told apart: by its colour, and when there are no more by dashes.
+fn class(number: usize) -> String {
+    let dashed = if number < COLOURS { "" } else { " dashed" };
+    format!("k{}{dashed}", number % COLOURS)
 }
 
 /// A text as HTML has it.

@@ -193,8 +193,8 @@ pub struct Server {
     pub rss_peak_kib: u64,
     /// At the end of the measured time.
     pub rss_end_kib: u64,
-    /// What a session added.
-    pub kib_per_session: f64,
+    /// What a session added, unless the server has given memory back meanwhile.
+    pub kib_per_session: Option<f64>,
 }
 
 /// The generator's own cost: where it is at its limit, figures are its own.

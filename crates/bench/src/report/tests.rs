@@ -110,7 +110,7 @@ fn report() -> Report {
             rss_sessions_kib: 163_840,
             rss_peak_kib: 214_000,
             rss_end_kib: 204_800,
-            kib_per_session: 10.02,
+            kib_per_session: Some(10.02),
         }),
         generator: Generator {
             threads: 1,

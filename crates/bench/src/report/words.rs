@@ -61,11 +61,11 @@ pub(super) fn say(value: &Value, unit: Unit) -> String {
 /// Microseconds, in the unit in which they are a short number.
 pub(super) fn time(micros: f64) -> String {
     match micros {
-        micros if micros < 1e3 => format!("{micros:.0} µs"),
-        micros if micros < 1e4 => format!("{:.2} ms", micros / 1e3),
-        micros if micros < 1e5 => format!("{:.1} ms", micros / 1e3),
-        micros if micros < 1e6 => format!("{:.0} ms", micros / 1e3),
-        micros if micros < 1e7 => format!("{:.2} s", micros / 1e6),
+        micros if micros < 999.5 => format!("{micros:.0} µs"),
+        micros if micros < 9_995.0 => format!("{:.2} ms", micros / 1e3),
+        micros if micros < 99_950.0 => format!("{:.1} ms", micros / 1e3),
+        micros if micros < 999_500.0 => format!("{:.0} ms", micros / 1e3),
+        micros if micros < 9_995_000.0 => format!("{:.2} s", micros / 1e6),
         micros => format!("{:.1} s", micros / 1e6),
     }
 }
@@ -126,6 +126,7 @@ mod tests {
     fn times_and_sizes_have_the_unit_that_fits() {
         for (micros, words) in [
             (950.0, "950 µs"),
+            (999.9, "1.00 ms"),
             (1_234.0, "1.23 ms"),
             (45_670.0, "45.7 ms"),
             (456_700.0, "457 ms"),
