@@ -56,7 +56,7 @@ fn code(path: &str) -> String {
         .collect()
 }
 
-const CRATES: [&str; 5] = ["bayeux", "routing", "halley", "client", "voice"];
+const CRATES: [&str; 6] = ["bayeux", "bench", "routing", "halley", "client", "voice"];
 
 #[test]
 fn only_main_reads_the_environment() {
@@ -203,9 +203,10 @@ fn crates_depend_on_each_other_in_one_direction() {
     for (name, allowed) in [
         ("bayeux", &[][..]),
         ("routing", &["bayeux"]),
+        ("bench", &[]),
         ("client", &[]),
         ("voice", &[]),
-        ("halley", &["bayeux", "client", "routing", "voice"]),
+        ("halley", &["bayeux", "bench", "client", "routing", "voice"]),
     ] {
         let closure = closure(name);
         let known: Vec<&str> = closure
@@ -330,6 +331,24 @@ fn every_log_is_a_file_and_a_line() {
 #[test]
 fn every_authenticator_is_a_file_and_a_line() {
     expect_a_line_for_every_kind("crates/halley/src/auth", &["cookie"]);
+}
+
+#[test]
+fn every_scenario_of_the_load_test_is_a_file_and_a_line() {
+    expect_a_line_for_every_kind("crates/bench/src/scenario", &["plan"]);
+}
+
+/// The load test is for any server: what it measures with must not be what it measures.
+#[test]
+fn the_load_test_is_started_by_one_file_of_the_command_line() {
+    let knowing: Vec<String> = sources("crates/halley/src")
+        .into_iter()
+        .filter(|source| {
+            let code = code(source);
+            code.contains("use bench::") || code.contains(" bench::run(settings")
+        })
+        .collect();
+    assert_eq!(knowing, ["crates/halley/src/cli/bench.rs"]);
 }
 
 #[test]

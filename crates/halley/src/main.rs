@@ -8,5 +8,8 @@ fn main() -> ExitCode {
     let variables = std::env::vars()
         .filter(|(name, _)| name.starts_with("HALLEY_"))
         .collect();
-    halley::cli::Cli::parse().run(variables)
+    let words: Vec<String> = std::env::args_os()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    halley::cli::Cli::parse().run(variables, &words)
 }

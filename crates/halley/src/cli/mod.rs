@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod demo;
 mod serve;
 
@@ -7,10 +8,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Exit codes, besides 0 and clap's 2 for wrong usage (sysexits.h).
+/// Exit codes, besides 0 (sysexits.h).
 pub(crate) mod exit {
     /// Something failed while running.
     pub(crate) const FAILED: u8 = 1;
+    /// Wrong usage, as clap has it.
+    pub(crate) const USAGE: u8 = 2;
     /// An address or a dependency is not available.
     pub(crate) const UNAVAILABLE: u8 = 69;
     /// The log cannot be opened, read or written.
@@ -33,15 +36,18 @@ enum Command {
     Serve(serve::Args),
     /// Show the main job: a broker, a voice API, three agents, and a conference call, live in this terminal.
     Demo(demo::Args),
+    /// Test a Bayeux server under load, and account for every event.
+    Bench(Box<bench::Args>),
 }
 
 impl Cli {
-    /// Does what was asked. `variables` are those of the environment that begin with `HALLEY_`.
-    pub fn run(self, variables: Vec<(String, String)>) -> ExitCode {
+    /// Does what was asked. `variables` are those of the environment that begin with `HALLEY_`, `words` the command line.
+    pub fn run(self, variables: Vec<(String, String)>, words: &[String]) -> ExitCode {
         match self.command {
             None => serve::run(&serve::Args::default(), variables),
             Some(Command::Serve(args)) => serve::run(&args, variables),
             Some(Command::Demo(args)) => demo::run(&args),
+            Some(Command::Bench(args)) => bench::run(*args, words),
         }
     }
 }
