@@ -29,7 +29,7 @@ pub struct Reply {
     #[serde(skip_serializing_if = "Option::is_none")]
     subscription: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<Box<RawValue>>,
+    pub(crate) id: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<&'static str>,
     #[serde(rename = "x-messages", skip_serializing_if = "Option::is_none")]

@@ -96,6 +96,8 @@ pub enum Step {
     },
     /// The server ends the session.
     Expel,
+    /// The connection under an exchange breaks, and the client's browser sends its connect again: nobody else knows.
+    Repeat,
 }
 
 /// What a connect says of what arrived.
@@ -148,7 +150,7 @@ type Kind = (u8, fn(&mut Unstructured<'_>) -> Result<Step>);
 
 /// Every kind but a publish, which has the values that are left. New ones come last: inputs from before them keep their
 /// meaning.
-const KINDS: [Kind; 27] = [
+const KINDS: [Kind; 28] = [
     (32, |u| Ok(Step::Dispatch(1 + pick(u)? % 6))),
     (32, connect),
     // The plain connect is the one that leads furthest.
@@ -203,6 +205,7 @@ const KINDS: [Kind; 27] = [
         })
     }),
     (2, |_| Ok(Step::Expel)),
+    (3, |_| Ok(Step::Repeat)),
 ];
 
 impl<'a> Arbitrary<'a> for Step {

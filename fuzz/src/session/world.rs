@@ -79,6 +79,10 @@ pub struct World {
     told_busy: bool,
     /// Numbers to acknowledge may count anew: they are more than offsets.
     counts_anew: bool,
+    /// How many connects there were.
+    connects: u64,
+    /// The one that the client's browser may send again, with its advice, and whether it is part of a batch.
+    repeatable: Option<(String, words::Advised, bool)>,
 }
 
 /// One carrier: the server's task for it, and what is on its way to the client.
@@ -148,6 +152,8 @@ impl World {
             called: 0,
             told_busy: false,
             counts_anew: false,
+            connects: 0,
+            repeatable: None,
         };
         world.begin();
         world
@@ -216,6 +222,7 @@ impl World {
             Step::Call => self.call(),
             Step::Answer { which, size } => self.answer(which, size),
             Step::Expel => self.expel(),
+            Step::Repeat => self.repeat(),
         }
     }
 
@@ -381,9 +388,10 @@ impl World {
         let must_say_so = self.client.recovering && !lies;
         let advice = entry(&ADVICE, if must_say_so { words::RECOVERY } else { advice });
         let (ext, claimed) = self.acknowledgement(claim);
+        self.connects += 1;
         let connect = format!(
-            r#"{{"channel":"/meta/connect","clientId":"{CLIENT}"{}{ext}}}"#,
-            advice.text
+            r#"{{"channel":"/meta/connect","clientId":"{CLIENT}","id":"{}"{}{ext}}}"#,
+            self.connects, advice.text
         );
         let body = if batch {
             format!(r#"[{connect},{{"channel":"/service/x","clientId":"{CLIENT}"}}]"#)
@@ -412,6 +420,8 @@ impl World {
                     self.client.excuse(self.end());
                 }
                 self.wait_for_reply(carrier, advice, batch);
+                let may_repeat = carrier.kind == CarrierKind::Exchange && !lies;
+                self.repeatable = may_repeat.then_some((body, advice, batch));
             }
             Answered::Reply(reply) => {
                 assert_eq!(reply["successful"], false, "answered beside the session: {reply}");
@@ -965,6 +975,30 @@ impl World {
             assert_eq!(self.missing(), None, "lost before the goodbye");
         }
         self.end_session();
+    }
+
+    fn repeat(&mut self) {
+        let exchange = self
+            .client
+            .link
+            .filter(|link| self.client.connecting && link.kind == CarrierKind::Exchange);
+        // Once: the second time its connection is a new one.
+        let (Some(_), Some((body, advice, batch))) = (exchange, self.repeatable.take()) else {
+            return;
+        };
+        let recovering = self.client.recovering;
+        self.abandon();
+        self.client.recovering = recovering;
+        let carrier = self.open(CarrierKind::Exchange);
+        self.client.link = Some(carrier);
+        let answered = self.receive(carrier, &body);
+        assert!(
+            matches!(answered.first(), Some(Answered::Held)),
+            "{body}: {answered:?}"
+        );
+        self.wait_for_reply(carrier, advice, batch);
+        self.wake_all();
+        self.check_at_once(carrier);
     }
 
     /// The connect that the client waits for is one too many.

@@ -5,8 +5,12 @@
 //! * The reply carries advice when the client sent some, or connects by another kind of carrier than before.
 //! * The connect says what arrived: an acknowledgement if that was agreed; otherwise the reply before it, unless the client
 //!   says that it recovers (`advice.timeout` 0 on a session that was connected) or the reply is known to be lost.
+//! * A connect with the id of one that was answered is the same request again: browsers repeat it by themselves when a
+//!   connection that was kept alive breaks, and neither the page nor its client know. The reply did not arrive.
 
 use std::time::{Duration, Instant};
+
+use serde_json::value::RawValue;
 
 use super::{Answer, Output, Session};
 use crate::extension::Received;
@@ -26,6 +30,10 @@ pub(crate) struct Connects {
     advised: Option<CarrierKind>,
     /// The last reply is known not to have arrived.
     reply_lost: bool,
+    /// The id of the last connect that was answered on an exchange.
+    answered_id: Option<Box<RawValue>>,
+    /// It was another one than before. A client whose connects all have the same id says nothing with it.
+    ids_differ: bool,
     /// The server is overloaded: clients come back no sooner than this.
     busy: Duration,
     /// The client was told so.
@@ -68,6 +76,18 @@ impl Connects {
 
     pub(super) fn distrust_reply(&mut self) {
         self.reply_lost = true;
+    }
+
+    /// Whether a connect with this id was answered last.
+    fn repeats(&self, id: Option<&RawValue>) -> bool {
+        let answered = self.answered_id.as_deref().map(RawValue::get);
+        self.ids_differ && answered.is_some() && answered == id.map(RawValue::get)
+    }
+
+    fn note_answered(&mut self, id: Option<&RawValue>) {
+        let before = self.answered_id.as_deref().map(RawValue::get);
+        self.ids_differ = before != id.map(RawValue::get);
+        self.answered_id = id.map(ToOwned::to_owned);
     }
 
     pub(super) fn is_held(&self) -> bool {
@@ -121,7 +141,8 @@ impl Session {
         let asked = message.advice.unwrap_or_default();
         let first = !self.life.connected();
         let recovers = !first && asked.timeout == Some(Duration::ZERO);
-        self.account(now, carrier, recovers);
+        let repeats = carrier.kind == CarrierKind::Exchange && self.connects.repeats(message.echo.id);
+        self.account(now, carrier, recovers || repeats);
         self.begin_replays();
         self.supersede(carrier);
         let longest = self.settings.max_timeout;
@@ -150,8 +171,8 @@ impl Session {
     }
 
     /// What this connect proves, and what has to be sent again.
-    fn account(&mut self, now: Instant, carrier: Carrier, recovers: bool) {
-        let lost = std::mem::take(&mut self.connects.reply_lost) || recovers;
+    fn account(&mut self, now: Instant, carrier: Carrier, again: bool) {
+        let lost = std::mem::take(&mut self.connects.reply_lost) || again;
         self.account_gap(carrier, lost);
         self.account_directs(carrier, lost);
         if self.agreed.acknowledges() {
@@ -315,6 +336,9 @@ impl Session {
         }
         self.tell_of_gap(held.carrier, &mut reply);
         self.note_answer(held.carrier);
+        if held.carrier.kind == CarrierKind::Exchange {
+            self.connects.note_answered(reply.id.as_deref());
+        }
         self.agreed
             .clone()
             .outgoing(self, now, &Target::Connect, &mut reply);
