@@ -36,7 +36,8 @@ pub(super) struct Record {
     counts: Counts,
     findings: Vec<Finding>,
     tally: Tally,
-    lag: Latencies,
+    noticed: Latencies,
+    sent: Latencies,
     /// Whose process it is.
     pub(super) server_name: Option<String>,
 }
@@ -81,7 +82,8 @@ impl Record {
             counts: Counts::default(),
             findings: Vec::new(),
             tally: Tally::default(),
-            lag: latency::none(),
+            noticed: latency::none(),
+            sent: latency::none(),
             server_name: None,
         }
     }
@@ -119,7 +121,8 @@ impl Record {
     pub(super) fn end(&mut self, finished: Finished) {
         self.counts.add(&finished.counts);
         self.findings.extend(finished.findings);
-        latency::add(&mut self.lag, &finished.lag);
+        latency::add(&mut self.noticed, &finished.noticed);
+        latency::add(&mut self.sent, &finished.sent);
         let Tally {
             opened,
             broken,
@@ -190,6 +193,7 @@ impl Record {
             scenario: settings.scenario.name,
             about: settings.scenario.about,
             verdict: verdict::judge(&self.counts, &load, &connections, self.is_behind),
+            notes: verdict::notes(&generator, &latency),
             setup,
             load,
             accounting: self.counts,
@@ -305,7 +309,8 @@ impl Record {
             cpu_seconds: cpu,
             cpu_seconds_per_million: cpu.and_then(|cpu| per_million(cpu, load.deliveries)),
             cores: cpu.map(|cpu| ratio(cpu, load.seconds)),
-            lag: Percentiles::of(&self.lag),
+            late: Percentiles::of(&self.noticed),
+            sent_late: Percentiles::of(&self.sent),
         }
     }
 

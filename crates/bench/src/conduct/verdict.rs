@@ -1,7 +1,7 @@
 //! Whether everything was as it must be.
 
 use crate::account::{Counts, Wrong};
-use crate::report::{Connections, Load, Verdict};
+use crate::report::{Connections, Generator, Latency, Load, Verdict};
 
 /// Judges: whatever is not accounted for is wrong.
 pub(super) fn judge(counts: &Counts, load: &Load, connections: &Connections, is_behind: bool) -> Verdict {
@@ -33,6 +33,24 @@ pub(super) fn judge(counts: &Counts, load: &Load, connections: &Connections, is_
     }
 }
 
+/// What to know when reading the figures.
+pub(super) fn notes(generator: &Generator, latency: &Latency) -> Vec<String> {
+    // Where a fifth of what was measured is the generator's own, the server is blamed for it.
+    const SHARE: u64 = 5;
+    const SMALL: u64 = 2_000;
+    let (late, p99) = (generator.late.p99, latency.all.percentiles.p99);
+    let mut notes = Vec::new();
+    if late > SMALL && late * SHARE > p99 {
+        notes.push(format!(
+            "the generator was late itself, by {:.1} ms at p99 of the {:.1} ms that were measured: give it a processor of its \
+             own, more --threads, or less to do",
+            late as f64 / 1e3,
+            p99 as f64 / 1e3
+        ));
+    }
+    notes
+}
+
 fn add(reasons: &mut Vec<String>, count: u64, what: &str, wrong: &str) {
     if count > 0 {
         let what = if count == 1 {
@@ -48,6 +66,7 @@ fn add(reasons: &mut Vec<String>, count: u64, what: &str, wrong: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::{Group, Percentiles};
 
     fn load() -> Load {
         Load {
@@ -73,6 +92,40 @@ mod tests {
             ..Counts::default()
         };
         assert!(judge(&counts, &load(), &Connections::default(), false).ok);
+    }
+
+    fn late(late: u64, p99: u64) -> Vec<String> {
+        let percentiles = |p99| Percentiles {
+            p99,
+            ..Percentiles::default()
+        };
+        let generator = Generator {
+            threads: 1,
+            cpu_seconds: None,
+            cpu_seconds_per_million: None,
+            cores: None,
+            late: percentiles(late),
+            sent_late: Percentiles::default(),
+        };
+        let all = Group {
+            name: "all".to_owned(),
+            percentiles: percentiles(p99),
+            curve: Vec::new(),
+        };
+        notes(
+            &generator,
+            &Latency {
+                all,
+                groups: Vec::new(),
+            },
+        )
+    }
+
+    #[test]
+    fn a_generator_that_is_late_itself_says_so() {
+        assert_eq!(late(1_500, 2_000).len(), 0);
+        assert_eq!(late(5_000, 100_000).len(), 0);
+        assert_eq!(late(5_000, 20_000).len(), 1);
     }
 
     #[test]

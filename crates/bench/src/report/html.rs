@@ -94,8 +94,11 @@ impl Page<'_> {
         } else {
             format!("<div class=\"verdict failed\">failed<ul>{reasons}</ul></div>")
         };
+        let notes: String = (self.at("/notes").as_array().into_iter().flatten())
+            .map(|note| format!("<p class=note>{}</p>", escape(note.as_str().unwrap_or_default())))
+            .collect();
         format!(
-            "<header><h1>{}</h1><p>{}</p><p class=when>{}, Halley {}</p>{verdict}</header>",
+            "<header><h1>{}</h1><p>{}</p><p class=when>{}, Halley {}</p>{verdict}{notes}</header>",
             self.text("/scenario"),
             self.text("/about"),
             self.text("/repeat/started"),
@@ -448,12 +451,17 @@ impl Page<'_> {
             ),
             ("cores in use", "/generator/cores", Unit::Number),
             (
-                "events left late, half of them by",
-                "/generator/lag/p50",
+                "99 % of events noticed late by, at most",
+                "/generator/late/p99",
                 Unit::Time,
             ),
-            ("99 % by", "/generator/lag/p99", Unit::Time),
-            ("the latest by", "/generator/lag/max", Unit::Time),
+            ("the latest by", "/generator/late/max", Unit::Time),
+            (
+                "99 % sent late by, at most",
+                "/generator/sent_late/p99",
+                Unit::Time,
+            ),
+            ("the latest by", "/generator/sent_late/max", Unit::Time),
         ]);
         let load = self.rows(&[
             ("loop", "/load/kind", Unit::Text),

@@ -25,6 +25,8 @@ pub struct Report {
     pub about: &'static str,
     /// Whether everything was as it must be.
     pub verdict: Verdict,
+    /// What to know when reading the figures.
+    pub notes: Vec<String>,
     /// How sessions came to be there.
     pub setup: Setup,
     /// What was published.
@@ -208,8 +210,10 @@ pub struct Generator {
     pub cpu_seconds_per_million: Option<f64>,
     /// Cores in use, on average.
     pub cores: Option<f64>,
-    /// How long after it was due an event left.
-    pub lag: Percentiles,
+    /// How long after it was due an event was noticed: the generator's own share of every latency.
+    pub late: Percentiles,
+    /// How long after it was due an event was sent: it may have waited for a publisher whose last request was not answered.
+    pub sent_late: Percentiles,
 }
 
 /// One interval.

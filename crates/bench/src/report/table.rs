@@ -167,10 +167,11 @@ impl Table {
         self.figure(
             "generator",
             format!(
-                "{} CPU s per million deliveries, {} cores; events left {} late at p99",
+                "{} CPU s per million deliveries, {} cores; events noticed {} late at p99, sent {} late",
                 of("/generator/cpu_seconds_per_million", Unit::Number),
                 of("/generator/cores", Unit::Number),
-                of("/generator/lag/p99", Unit::Time)
+                of("/generator/late/p99", Unit::Time),
+                of("/generator/sent_late/p99", Unit::Time)
             ),
         );
     }
@@ -218,6 +219,10 @@ impl Table {
                 }
                 .to_owned(),
             );
+        }
+        let notes = report["notes"].as_array().into_iter().flatten();
+        for note in notes {
+            self.figure("note", say(note, Unit::Text));
         }
         let reasons = report["verdict"]["reasons"].as_array().into_iter().flatten();
         for reason in reasons {

@@ -49,6 +49,7 @@ fn report() -> Report {
             ok: false,
             reasons: vec!["2 deliveries lost".to_owned()],
         },
+        notes: vec!["the <generator> was late".to_owned()],
         setup: Setup {
             sessions: 14_300,
             seconds: 7.25,
@@ -117,7 +118,8 @@ fn report() -> Report {
             cpu_seconds: Some(3.5),
             cpu_seconds_per_million: Some(68.3),
             cores: Some(0.058),
-            lag: percentiles(1),
+            late: percentiles(1),
+            sent_late: percentiles(2),
         },
         timeline: vec![
             moment(1.0, "warm-up"),
@@ -273,7 +275,7 @@ fn the_data_in_the_page_is_the_json() {
 #[test]
 fn what_others_wrote_is_text_and_no_markup() {
     let html = report().html();
-    for text in ["<agent>", "<b>happens", "<early>"] {
+    for text in ["<generator>", "<agent>", "<b>happens", "<early>"] {
         assert!(!html.contains(text), "{text}");
     }
     assert!(html.contains("&lt;agent&gt;"));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::contact_centre::{self, OPTIONS};
 use super::{Act, Groups, Kind, Plan};
-use crate::settings::Settings;
+use crate::settings::{Cut, Settings};
 
 pub(super) const KIND: Kind = Kind {
     name: "reconnect-storm",
@@ -38,7 +38,12 @@ const BEFORE: f64 = 0.2;
 
 fn plan(settings: &Settings) -> Plan {
     let mut plan = contact_centre::plan(settings);
-    let spared = (settings.storm.spared as usize).min(plan.seats.len());
+    let spared = match settings.storm.cut {
+        Cut::Reset | Cut::Close | Cut::Silent => settings.storm.spared as usize,
+        // A server that goes away spares nobody.
+        Cut::By(_) => 0,
+    };
+    let spared = spared.min(plan.seats.len());
     // Evenly among all, so that they are of every kind.
     let every = plan.seats.len().checked_div(spared).unwrap_or(usize::MAX);
     plan.strike(|number| number % every != 0 || number / every >= spared);
@@ -69,5 +74,12 @@ mod tests {
             let found = plan.seats.iter().filter(|seat| !seat.is_struck).count();
             assert_eq!(found, expected, "{agents} {spared}");
         }
+    }
+
+    #[test]
+    fn a_server_that_goes_away_spares_nobody() {
+        let mut settings = Settings::new(&KIND, "ws://127.0.0.1:1/".parse().unwrap());
+        settings.storm.cut = Cut::By("systemctl restart halley".to_owned());
+        assert!(plan(&settings).seats.iter().all(|seat| seat.is_struck));
     }
 }

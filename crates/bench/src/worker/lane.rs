@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use mio::Token;
 
 use super::common::{Common, Timer};
-use super::socket::{Ends, Read, Socket};
+use super::socket::{Ends, Read, Socket, plainly};
 use crate::arrivals::Due;
 use crate::body::{EVERYONE, Mark};
 use crate::client::{Broken, Client, Heard, Purpose};
@@ -141,7 +141,7 @@ impl Lane {
         };
         match Socket::open(ends, &common.registry, token) {
             Ok(socket) => self.socket = Some(socket),
-            Err(error) => self.lose(common, &Broken::Lost(error.to_string())),
+            Err(error) => self.lose(common, &Broken::Lost(plainly(&error))),
         }
         self.deadline = common.now + patience(common);
     }
@@ -158,7 +158,7 @@ impl Lane {
             }
             Ok(false) if !was_up => return,
             Ok(false) => {}
-            Err(error) => return self.lose(common, &Broken::Lost(error.to_string())),
+            Err(error) => return self.lose(common, &Broken::Lost(plainly(&error))),
         }
         self.read(common, is_closed);
         self.flush(common);
@@ -291,7 +291,7 @@ impl Lane {
         if let Some(socket) = &mut self.socket
             && let Err(error) = socket.send(&common.out)
         {
-            self.lose(common, &Broken::Lost(error.to_string()));
+            self.lose(common, &Broken::Lost(plainly(&error)));
         }
     }
 
@@ -301,14 +301,14 @@ impl Lane {
                 return;
             };
             if let Err(error) = socket.flush() {
-                return self.lose(common, &Broken::Lost(error.to_string()));
+                return self.lose(common, &Broken::Lost(plainly(&error)));
             }
             let (count, more) = match socket.read(&mut common.buffer) {
                 Ok(Read::Full(count)) => (count, true),
                 Ok(Read::Last(count)) => (count, is_closed),
                 Ok(Read::Nothing) => return,
                 Ok(Read::End) => return self.lose(common, &Broken::Lost("closed by the server".to_owned())),
-                Err(error) => return self.lose(common, &Broken::Lost(error.to_string())),
+                Err(error) => return self.lose(common, &Broken::Lost(plainly(&error))),
             };
             common.now = common.clock();
             common.out.clear();

@@ -78,7 +78,9 @@ pub(crate) struct Finished {
     pub(crate) counts: Counts,
     pub(crate) findings: Vec<Finding>,
     pub(crate) tally: Tally,
-    pub(crate) lag: Latencies,
+    /// How long after it was due an event was noticed, and was sent.
+    pub(crate) noticed: Latencies,
+    pub(crate) sent: Latencies,
 }
 
 /// What all threads of a run have.
@@ -127,6 +129,9 @@ const SECOND: u64 = 1_000_000;
 
 /// The longest wait, so that whatever was missed is noticed.
 const TURN: Duration = Duration::from_millis(100);
+
+/// Timers of one turn: ten thousand clients that come back at once must not keep the others from being heard.
+const TIMERS: usize = 64;
 
 /// What one read may bring.
 const BUFFER: usize = 256 << 10;
@@ -217,7 +222,10 @@ impl Worker {
                 }
             }
             self.common.now = self.common.clock();
-            while let Some((at, timer)) = self.common.timers.due(self.common.now) {
+            for _ in 0..TIMERS {
+                let Some((at, timer)) = self.common.timers.due(self.common.now) else {
+                    break;
+                };
                 self.handle_timer(at, timer);
             }
             self.open_more();
@@ -405,6 +413,7 @@ impl Worker {
             while self.times.begin + arrivals.peek() < self.times.end.min(now + 1) {
                 let mut due = arrivals.next();
                 due.at += self.times.begin;
+                self.common.recorder.notice(due.at, now);
                 self.lanes[self.share.lane(due.stream, lanes)].push(due);
             }
         }
@@ -479,7 +488,8 @@ impl Worker {
             counts: mem::take(&mut self.common.account.counts),
             findings: mem::take(&mut self.common.account.findings),
             tally: mem::take(&mut self.common.tally),
-            lag: self.common.recorder.lag,
+            noticed: self.common.recorder.noticed,
+            sent: self.common.recorder.sent,
         }
     }
 }

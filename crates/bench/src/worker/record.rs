@@ -27,8 +27,9 @@ pub(super) struct Recorder {
     pub(super) delivered: u64,
     delivered_bytes: u64,
     published: u64,
-    /// How late events left, by the generator's own doing or because no publisher was free.
-    pub(super) lag: Latencies,
+    /// How late events were noticed, which is the generator's own doing, and sent, which may be because no publisher was free.
+    pub(super) noticed: Latencies,
+    pub(super) sent: Latencies,
 }
 
 impl Recorder {
@@ -39,7 +40,8 @@ impl Recorder {
             delivered: 0,
             delivered_bytes: 0,
             published: 0,
-            lag: latency::none(),
+            noticed: latency::none(),
+            sent: latency::none(),
         }
     }
 
@@ -51,10 +53,16 @@ impl Recorder {
         }
     }
 
+    pub(super) fn notice(&mut self, due: u64, now: u64) {
+        if self.window.contains(&due) {
+            latency::record(&mut self.noticed, due, now);
+        }
+    }
+
     pub(super) fn publish(&mut self, due: u64, now: u64) {
         self.published += 1;
         if self.window.contains(&due) {
-            latency::record(&mut self.lag, due, now);
+            latency::record(&mut self.sent, due, now);
         }
     }
 

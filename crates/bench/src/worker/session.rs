@@ -1,11 +1,9 @@
 //! One session: its connection, its client, and what it has had.
 
-use std::io;
-
 use mio::Token;
 
 use super::common::{Common, Recovered, Timer};
-use super::socket::{Ends, Read, Socket};
+use super::socket::{Ends, Read, Socket, plainly};
 use crate::account::{Listener, Target, Who};
 use crate::body::EVERYONE;
 use crate::client::{Broken, Client, Heard, Purpose};
@@ -490,14 +488,6 @@ fn patience(common: &Common) -> u64 {
 
 fn index(number: usize) -> u32 {
     u32::try_from(number).expect("there are below ten million sessions")
-}
-
-/// An error of the system without its number, so that equal ones are counted together.
-fn plainly(error: &io::Error) -> String {
-    if error.kind() == io::ErrorKind::AddrNotAvailable {
-        return "no port is left: more source addresses are needed (--source)".to_owned();
-    }
-    error.kind().to_string()
 }
 
 #[cfg(test)]

@@ -179,3 +179,11 @@ fn is_under_way(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
         || error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error())
 }
+
+/// An error of the system without its number, so that equal ones are counted together.
+pub(super) fn plainly(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::AddrNotAvailable {
+        return "no port is left: more source addresses are needed (--source)".to_owned();
+    }
+    error.kind().to_string()
+}
