@@ -219,7 +219,7 @@ mod tests {
         let due = first_seconds(&mut calls(2.0), 20_000);
         let per_call = due.len() as f64 / 40_000.0;
         assert!(
-            (PER_CALL - 0.15..PER_CALL + 0.15).contains(&per_call),
+            (PER_CALL - 0.07..PER_CALL + 0.07).contains(&per_call),
             "{per_call}"
         );
     }

@@ -326,3 +326,19 @@ fn a_curve_has_no_points_that_its_samples_cannot_tell() {
     assert_eq!(&quantiles[quantiles.len() - 2..], [0.99, 1.0]);
     assert_eq!(group.percentiles.p99, 99);
 }
+
+#[test]
+fn percentiles_are_those_of_the_samples() {
+    let mut latencies = latency::none();
+    (1..=1_000).for_each(|value| latency::record(&mut latencies, 0, value));
+    let expected = Percentiles {
+        count: 1_000,
+        min: 1,
+        p50: 500,
+        p90: 900,
+        p99: 990,
+        p999: 999,
+        max: 1_000,
+    };
+    assert_eq!(Percentiles::of(&latencies), expected);
+}

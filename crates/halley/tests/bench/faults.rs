@@ -141,6 +141,8 @@ fn with_ids_it_is_published_again() {
     let mut settings = settings("fan-out", &format!("http://{addr}/cometd"));
     settings.publish.url = Some(format!("http://{addr}/publish").parse().unwrap());
     settings.publish.ids = true;
+    // What shares a request with it would have been delivered before the connection broke.
+    settings.publish.batch = 1;
     settings.long_polling = 1.0;
     let report = run(settings).unwrap();
     assert!(report.verdict.ok, "{}", report.table());

@@ -112,11 +112,8 @@ fn sessions_are_opened_at_a_rate() {
         settings.opening.rate = Some(50.0);
         settings.opening.cycles = 1;
     });
-    assert!(
-        (0.38..0.8).contains(&report.setup.seconds),
-        "{}",
-        report.setup.seconds
-    );
+    // Twenty, the first at once, and then one every 20 ms.
+    assert!(report.setup.seconds > 0.37, "{}", report.setup.seconds);
 }
 
 #[track_caller]
@@ -168,19 +165,16 @@ fn slow_clients_catch_up_and_others_do_not_notice() {
         settings.payload = Some(2_000);
     });
     expect_all(&report);
-    let p50 = |name: &str| {
+    let latency = |name: &str| {
         let group = report.latency.groups.iter().find(|group| group.name == name);
-        group
+        &group
             .unwrap_or_else(|| panic!("no {name}: {}", report.table()))
             .percentiles
-            .p50
     };
     assert_eq!(report.recovery.as_ref().unwrap().sessions, 4);
-    assert!(
-        p50("websocket, slow") > 2 * p50("websocket, reading"),
-        "{}",
-        report.table()
-    );
+    let (slow, reading) = (latency("websocket, slow"), latency("websocket, reading"));
+    assert!(slow.p90 > 250_000, "{}", report.table());
+    assert!(reading.p50 < slow.p90, "{}", report.table());
 }
 
 #[test]
