@@ -36,7 +36,41 @@ pub(super) struct Mark {
 pub(super) struct Sessions {
     records: Keyspace,
     pending: HashMap<ClientId, Option<Mark>>,
+    recent: Recent,
     count: u64,
+}
+
+/// Marks that were written lately. Most marks are written again soon, and a look at the old one first would cost as much as
+/// writing an event.
+#[derive(Default)]
+struct Recent {
+    marks: HashMap<ClientId, Mark>,
+    /// Those of the time before: given up when `marks` is full.
+    older: HashMap<ClientId, Mark>,
+}
+
+/// Marks in each half of [`Recent`]: a few megabytes.
+const RECENT: usize = 1 << 16;
+
+impl Recent {
+    fn get(&self, client_id: &ClientId) -> Option<Mark> {
+        self.marks
+            .get(client_id)
+            .or_else(|| self.older.get(client_id))
+            .copied()
+    }
+
+    fn put(&mut self, client_id: ClientId, mark: Mark) {
+        if self.marks.len() == RECENT {
+            self.older = std::mem::take(&mut self.marks);
+        }
+        self.marks.insert(client_id, mark);
+    }
+
+    fn forget(&mut self, client_id: &ClientId) {
+        self.marks.remove(client_id);
+        self.older.remove(client_id);
+    }
 }
 
 impl Sessions {
@@ -48,6 +82,7 @@ impl Sessions {
         Ok(Self {
             records,
             pending: HashMap::new(),
+            recent: Recent::default(),
             count,
         })
     }
@@ -119,12 +154,20 @@ impl Sessions {
 
     /// The commit is in the database.
     pub(super) fn committed(&mut self) {
-        self.pending.clear();
+        for (client_id, mark) in self.pending.drain() {
+            match mark {
+                Some(mark) => self.recent.put(client_id, mark),
+                None => self.recent.forget(&client_id),
+            }
+        }
     }
 
     fn mark(&self, client_id: &ClientId) -> fjall::Result<Option<Mark>> {
         if let Some(mark) = self.pending.get(client_id) {
             return Ok(*mark);
+        }
+        if let Some(mark) = self.recent.get(client_id) {
+            return Ok(Some(mark));
         }
         Ok(self
             .records
@@ -246,6 +289,22 @@ fn key(kind: u8, client_id: &ClientId) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::log::file::tuning;
+
+    #[test]
+    fn of_marks_that_were_written_lately_the_newest_counts_and_one_that_was_removed_does_not() {
+        let mark = |cursor| Mark {
+            cursor: Offset(cursor),
+            seen: cursor,
+        };
+        let (one, other) = (ClientId::new("one"), ClientId::new("other"));
+        let mut recent = Recent::default();
+        recent.put(one.clone(), mark(1));
+        recent.put(other.clone(), mark(1));
+        recent.older = std::mem::take(&mut recent.marks);
+        recent.put(one.clone(), mark(2));
+        recent.forget(&other);
+        assert_eq!((recent.get(&one), recent.get(&other)), (Some(mark(2)), None));
+    }
 
     #[test]
     fn who_was_seen_while_a_sweep_searched_stays() {
