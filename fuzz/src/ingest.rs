@@ -65,7 +65,7 @@ fn expected<'a>(body: &'a [u8], limits: &Limits) -> Option<Vec<Fields<'a>>> {
     } else {
         vec![serde_json::from_str(text).expect("a value")]
     };
-    if elements.len() > limits.publish_events || depth(body) > limits.json_depth + 2 {
+    if elements.len() > limits.publish_events {
         return None;
     }
     let events: Vec<_> = elements.into_iter().map(Fields::of).collect::<Option<_>>()?;
@@ -100,7 +100,10 @@ fn is_right(event: &Fields<'_>, limits: &Limits) -> bool {
     let is_lazy = event
         .one("lazy")
         .is_none_or(|lazy| matches!(lazy, "true" | "false"));
-    each_once && is_channel && is_user && is_id && is_lazy && event.one("data").is_some()
+    let is_shallow = event
+        .one("data")
+        .is_some_and(|data| depth(data.as_bytes()) <= limits.json_depth);
+    each_once && is_channel && is_user && is_id && is_lazy && is_shallow
 }
 
 /// A channel that a publisher may name: none of the protocol's own, and no wildcard.

@@ -50,7 +50,7 @@ pub fn decode_all<'a>(
     let mut messages = Vec::new();
     for body in bodies {
         // Two more: the array of messages, and the message around its data.
-        if depth(body) > limits.depth + 2 {
+        if is_deeper(body, limits.depth + 2) {
             return Err(BodyError::TooDeep { limit: limits.depth });
         }
         messages.extend(elements(body)?);
@@ -89,8 +89,13 @@ fn decode_one<'a>(raw: &'a RawValue, limits: &Limits) -> Decoded<'a> {
         .map_err(|(echo, failure): (Echo<'a>, Failure)| Box::new(Reply::refused(echo, failure)))
 }
 
-/// How deep arrays and objects are nested, whether or not the text is JSON: one pass, nothing kept.
-pub fn depth(text: &[u8]) -> usize {
+/// Whether arrays and objects are nested deeper than this, whether or not the text is JSON. Nothing is kept.
+pub fn is_deeper(text: &[u8], levels: usize) -> bool {
+    // A text with few brackets cannot be deep, and they are counted much faster than they are understood.
+    memchr::memchr2_iter(b'[', b'{', text).nth(levels).is_some() && depth(text) > levels
+}
+
+fn depth(text: &[u8]) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0_usize, false, false);
     for byte in text {
         if in_string {
@@ -277,5 +282,7 @@ mod tests {
     #[test]
     fn brackets_in_texts_are_not_nesting() {
         assert_eq!(depth(br#"[{"a":"[[[\"[["}]"#), 2);
+        assert!(is_deeper(br#"[{"a":"[[[\"[["}]"#, 1));
+        assert!(!is_deeper(br#"[{"a":"[[[\"[["}]"#, 2));
     }
 }

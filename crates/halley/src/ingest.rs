@@ -12,7 +12,7 @@ use std::time::Instant;
 use bayeux::{ChannelKind, ChannelName, Traits, codec};
 use bytes::Bytes;
 use hyper::StatusCode;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -44,6 +44,7 @@ struct Sent<'a> {
 
 /// What is wrong with an event, and where in it: the end of a JSON pointer, such as `/channel`.
 struct Wrong {
+    class: &'static str,
     pointer: String,
     detail: String,
 }
@@ -99,16 +100,8 @@ impl Ingest {
     }
 
     fn parse(&self, body: &[u8]) -> Result<(Vec<Event>, bool), Problem> {
-        // Two more: the array of events, and the event around its data.
-        if codec::depth(body) > self.limits.json_depth + 2 {
-            let detail = format!(
-                "data is nested deeper than the {} levels allowed",
-                self.limits.json_depth
-            );
-            return Err(invalid("too-deep", detail));
-        }
         let is_array = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
-        let elements: Vec<&RawValue> = if is_array {
+        let elements: Vec<Element<'_>> = if is_array {
             serde_json::from_slice(body).map_err(|error| not_json(&error))?
         } else {
             vec![serde_json::from_slice(body).map_err(|error| not_json(&error))?]
@@ -128,19 +121,18 @@ impl Ingest {
             }
         };
         let events = elements
-            .iter()
+            .into_iter()
             .enumerate()
-            .map(|(index, element)| {
-                self.event(element).map_err(|Wrong { pointer, detail }| {
-                    invalid("invalid-event", detail).at(format!("{}{pointer}", place(index)))
+            .map(|(index, Element(sent))| {
+                sent.and_then(|sent| self.event(&sent)).map_err(|wrong| {
+                    invalid(wrong.class, wrong.detail).at(format!("{}{}", place(index), wrong.pointer))
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
         Ok((events, is_array))
     }
 
-    fn event(&self, raw: &RawValue) -> Result<Event, Wrong> {
-        let sent = Sent::parse(raw)?;
+    fn event(&self, sent: &Sent<'_>) -> Result<Event, Wrong> {
         let channel = text("channel", sent.channel)?.ok_or_else(|| missing("channel"))?;
         let channel = self
             .channel(&channel)
@@ -158,6 +150,7 @@ impl Ingest {
             return Err(wrong("id", detail));
         }
         let data = sent.data.ok_or_else(|| missing("data"))?;
+        self.require_shallow(data)?;
         self.require_size(&channel, data)?;
         Ok(Event {
             traits: self.traits(&channel, &audience, flag("lazy", sent.lazy)?),
@@ -166,6 +159,15 @@ impl Ingest {
             data: data.to_owned(),
             id: id.map(|id| id.into_owned().into_boxed_str()),
         })
+    }
+
+    fn require_shallow(&self, data: &RawValue) -> Result<(), Wrong> {
+        let levels = self.limits.json_depth;
+        if codec::is_deeper(data.get().as_bytes(), levels) {
+            let detail = format!("data is nested deeper than the {levels} levels allowed");
+            return Err(wrong("data", detail).of_class("too-deep"));
+        }
+        Ok(())
     }
 
     fn require_size(&self, channel: &ChannelName, data: &RawValue) -> Result<(), Wrong> {
@@ -248,57 +250,94 @@ impl Ingest {
 }
 
 impl<'a> Sent<'a> {
-    fn parse(raw: &'a RawValue) -> Result<Self, Wrong> {
-        let Ok(Fields(fields)) = serde_json::from_str(raw.get()) else {
-            return Err(Wrong {
-                pointer: String::new(),
-                detail: "an event is an object".to_owned(),
-            });
-        };
-        let mut sent = Self::default();
-        for (name, value) in fields {
-            let place = match name.as_ref() {
-                "user" => &mut sent.user,
-                "channel" => &mut sent.channel,
-                "data" => &mut sent.data,
-                "id" => &mut sent.id,
-                "lazy" => &mut sent.lazy,
-                _ => {
-                    let detail = "there is no such field: an event has user, channel, data, id and lazy";
-                    return Err(wrong(&name, detail.to_owned()));
-                }
-            };
-            if place.replace(value).is_some() {
-                return Err(wrong(&name, format!("{name} is there twice")));
+    fn take(&mut self, name: &str, value: &'a RawValue) -> Result<(), Wrong> {
+        let place = match name {
+            "user" => &mut self.user,
+            "channel" => &mut self.channel,
+            "data" => &mut self.data,
+            "id" => &mut self.id,
+            "lazy" => &mut self.lazy,
+            _ => {
+                let detail = "there is no such field: an event has user, channel, data, id and lazy";
+                return Err(wrong(name, detail.to_owned()));
             }
+        };
+        if place.replace(value).is_some() {
+            return Err(wrong(name, format!("{name} is there twice")));
         }
-        Ok(sent)
+        Ok(())
     }
 }
 
-/// The fields of an object in their order, repeated ones too.
-struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Each;
-        impl<'de> Visitor<'de> for Each {
-            type Value = Fields<'de>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Vec::with_capacity(4);
-                while let Some((Name(name), value)) = map.next_entry()? {
-                    fields.push((name, value));
-                }
-                Ok(Fields(fields))
-            }
-        }
-        deserializer.deserialize_map(Each)
+impl Wrong {
+    fn of_class(self, class: &'static str) -> Self {
+        Self { class, ..self }
     }
+}
+
+/// One of the values that a body has, if it is an object with the fields of an event. A body is read once: what is no event is
+/// told from what is no JSON afterwards.
+struct Element<'a>(Result<Sent<'a>, Wrong>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Element<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(EachField).map(Self)
+    }
+}
+
+struct EachField;
+
+impl<'de> Visitor<'de> for EachField {
+    type Value = Result<Sent<'de>, Wrong>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut sent = Ok(Sent::default());
+        while let Some((Name(name), value)) = map.next_entry()? {
+            sent = sent.and_then(|mut sent| sent.take(&name, value).map(|()| sent));
+        }
+        Ok(sent)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(no_object())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(no_object())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(no_object())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(no_object())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(no_object())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(no_object())
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(no_object())
+    }
+}
+
+fn no_object<'a>() -> Result<Sent<'a>, Wrong> {
+    Err(Wrong {
+        class: "invalid-event",
+        pointer: String::new(),
+        detail: "an event is an object".to_owned(),
+    })
 }
 
 /// Borrowed unless it has escapes, which serde does for a `Cow` only when a field asks for it.
@@ -329,6 +368,7 @@ fn wrong(name: &str, detail: String) -> Wrong {
     // RFC 6901
     let name = name.replace('~', "~0").replace('/', "~1");
     Wrong {
+        class: "invalid-event",
         pointer: format!("/{name}"),
         detail,
     }

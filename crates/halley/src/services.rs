@@ -279,7 +279,7 @@ impl Service {
         if body.trim_ascii().is_empty() {
             return Ok(None);
         }
-        if codec::depth(body) > self.limits.depth {
+        if codec::is_deeper(body, self.limits.depth) {
             return Err(Failure::TooDeep(self.limits.depth));
         }
         serde_json::from_slice(body)
