@@ -2,19 +2,23 @@
 //! once. Waits for nothing but the log.
 //!
 //! A write costs about the same whatever it carries. So what has been stored meanwhile is handed over first, to every session
-//! that wants some of it, and then each of them sends once.
+//! that wants some of it, and then each of them sends once. Sessions are sent for a group at a time: what is known of them is
+//! still close to the processor then, and their writes follow each other without a pause.
 
 use std::sync::Arc;
 
-use bayeux::{Handover, Output};
+use bayeux::Handover;
 
 use crate::event::Audience;
 use crate::log::{Appended, Followed};
 use crate::metrics::Metrics;
-use crate::sessions::{Sessions, Subscriber};
+use crate::sessions::{Sending, Sessions, Subscriber};
 
 /// Events that are handed over before any is sent: the first must not wait for too many others.
 const TOGETHER: usize = 64;
+
+/// Sessions whose writes follow each other.
+const GROUP: usize = 64;
 
 /// Runs until the log ends its stream.
 pub async fn run(mut followed: Followed, sessions: Arc<Sessions>, metrics: Arc<Metrics>) {
@@ -22,12 +26,14 @@ pub async fn run(mut followed: Followed, sessions: Arc<Sessions>, metrics: Arc<M
     let mut dispatch = Dispatch {
         sessions,
         metrics,
+        is_alone: false,
         receivers: Vec::new(),
         to_send: Vec::new(),
-        room: Vec::new(),
+        sending: Sending::default(),
     };
     while let Some(batch) = followed.batches.recv().await {
         let mut events = batch.len();
+        dispatch.is_alone = events == 1 && followed.batches.is_empty();
         dispatch.hand_out(batch);
         while events < TOGETHER
             && let Ok(batch) = followed.batches.try_recv()
@@ -42,12 +48,13 @@ pub async fn run(mut followed: Followed, sessions: Arc<Sessions>, metrics: Arc<M
 struct Dispatch {
     sessions: Arc<Sessions>,
     metrics: Arc<Metrics>,
+    /// No other event waits, so nobody has to wait for a second one.
+    is_alone: bool,
     /// Who wants an event.
     receivers: Vec<Subscriber>,
     /// Who has something to send.
     to_send: Vec<Subscriber>,
-    /// For what one of them sends.
-    room: Vec<Output>,
+    sending: Sending,
 }
 
 impl Dispatch {
@@ -65,7 +72,8 @@ impl Dispatch {
             Audience::Everyone => routing.of_channel(event.delivery.channel(), &mut self.receivers),
         }
         self.metrics.routed.inc_by(self.receivers.len() as u64);
-        for subscriber in self.receivers.drain(..) {
+        let mut receivers = std::mem::take(&mut self.receivers);
+        for subscriber in receivers.drain(..) {
             let (handover, is_first) = self.sessions.hand_over(&subscriber.0, &event.delivery);
             match handover {
                 Handover::Overflowed => drop(self.metrics.fell_behind.inc()),
@@ -78,12 +86,20 @@ impl Dispatch {
             if is_first {
                 self.to_send.push(subscriber);
             }
+            if self.is_alone && self.to_send.len() == GROUP {
+                self.send();
+            }
         }
+        self.receivers = receivers;
     }
 
     fn send(&mut self) {
-        for Subscriber(handle) in self.to_send.drain(..) {
-            self.sessions.send_on(&handle, &mut self.room);
+        for group in self.to_send.chunks(GROUP) {
+            for Subscriber(handle) in group {
+                self.sessions.send_on(handle, &mut self.sending);
+            }
+            self.sending.flush();
         }
+        self.to_send.clear();
     }
 }

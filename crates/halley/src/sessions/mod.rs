@@ -99,6 +99,22 @@ pub struct Handled {
     pub written: Option<BoxFuture<'static, Result<(), LogError>>>,
 }
 
+/// What is on its way from sessions to their wires.
+#[derive(Default)]
+pub(crate) struct Sending {
+    /// Room for what one of them sends; empty in between.
+    outputs: Vec<Output>,
+    /// Wires with something in line.
+    staged: Vec<Arc<dyn Wire>>,
+}
+
+impl Sending {
+    /// Writes everything that is in line.
+    pub(crate) fn flush(&mut self) {
+        self.staged.drain(..).for_each(|wire| wire.flush());
+    }
+}
+
 /// Bytes of events in one sending; more waits for the next one, so that a slow socket holds no more than this.
 const WIRE_BYTES: usize = 256 << 10;
 
@@ -410,7 +426,7 @@ impl Sessions {
     /// Sends what the session has for those who need no task.
     pub fn pump(&self, handle: &Arc<Handle>) {
         let mut state = handle.state.lock();
-        self.send(handle, &mut state, &mut Vec::new());
+        self.send(handle, &mut state, &mut Sending::default());
     }
 
     /// Hands an event over. Whether [`Sessions::send_on`] has to be called for the session: once, however many events it gets
@@ -422,12 +438,12 @@ impl Sessions {
         (handover, is_first)
     }
 
-    /// Sends what may leave of what was handed over, and wakes who has to see to the rest. `room` is for what is sent, and empty
-    /// again afterwards.
-    pub(crate) fn send_on(&self, handle: &Arc<Handle>, room: &mut Vec<Output>) {
+    /// Puts in line what may leave of what was handed over, and wakes who has to see to the rest. What is in line leaves with
+    /// [`Sending::flush`].
+    pub(crate) fn send_on(&self, handle: &Arc<Handle>, sending: &mut Sending) {
         let mut state = handle.state.lock();
         state.awaits_sending = false;
-        self.send(handle, &mut state, room);
+        self.stage(handle, &mut state, sending);
         let waiting = state.wake();
         // After the lock: a task that is woken wants it first of all.
         drop(state);
@@ -436,7 +452,7 @@ impl Sessions {
 
     /// Sends by all wires what may leave, and says who has to be woken, when the lock is free again, to see to the rest.
     fn rouse(&self, handle: &Arc<Handle>, state: &mut State) -> Vec<(Carrier, Waker)> {
-        self.send(handle, state, &mut Vec::new());
+        self.send(handle, state, &mut Sending::default());
         state.wake()
     }
 
@@ -448,7 +464,12 @@ impl Sessions {
         }
     }
 
-    fn send(&self, handle: &Arc<Handle>, state: &mut State, room: &mut Vec<Output>) {
+    fn send(&self, handle: &Arc<Handle>, state: &mut State, sending: &mut Sending) {
+        self.stage(handle, state, sending);
+        sending.flush();
+    }
+
+    fn stage(&self, handle: &Arc<Handle>, state: &mut State, sending: &mut Sending) {
         if state.wires.is_empty() {
             return;
         }
@@ -456,9 +477,15 @@ impl Sessions {
         for (carrier, wire) in wires.each() {
             let mut is_more = true;
             while is_more && wire.is_free() {
-                is_more = self.drain(state, carrier, WIRE_BYTES, room);
-                if !room.is_empty() {
-                    wire.send(room, state.session.delivers_with_connect());
+                is_more = self.drain(state, carrier, WIRE_BYTES, &mut sending.outputs);
+                if sending.outputs.is_empty() {
+                    break;
+                }
+                wire.stage(&mut sending.outputs, state.session.delivers_with_connect());
+                if is_more {
+                    wire.flush();
+                } else {
+                    sending.staged.push(Arc::clone(wire));
                 }
             }
         }

@@ -6,6 +6,8 @@ use bayeux::codec::Body;
 use bayeux::{Delivery, Direct};
 use bytes::Bytes;
 
+use super::wire::Line;
+
 /// Bytes of events that share a frame: clients that were not told otherwise close a socket that brings a frame of more than
 /// 64 KiB. A larger event has a frame of its own.
 const FRAME_BYTES: usize = 48 << 10;
@@ -19,7 +21,7 @@ pub(super) struct Frame {
 
 /// What leaves in one write.
 pub(super) struct Frames<'a> {
-    done: &'a mut Vec<Frame>,
+    done: &'a mut Line,
     /// Messages that share the next frame.
     group: Vec<Outgoing>,
     group_bytes: usize,
@@ -92,21 +94,30 @@ impl Frame {
     pub(super) fn payload(&self) -> &[u8] {
         &self.payload
     }
+
+    pub(super) fn size(&self) -> usize {
+        self.head().len() + self.payload.len()
+    }
+
+    pub(super) fn add_to(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(self.head());
+        bytes.extend_from_slice(&self.payload);
+    }
 }
 
 impl<'a> Frames<'a> {
     /// With up to `messages` of them in a frame; 0 is no limit. Frames are added to `done`.
-    pub(super) fn of(messages: usize, done: &'a mut Vec<Frame>) -> Self {
+    pub(super) fn of(messages: usize, done: &'a mut Line) -> Self {
         let most = if messages == 0 { usize::MAX } else { messages };
         Self::up_to(most, FRAME_BYTES, done)
     }
 
     /// With everything in one frame.
-    pub(super) fn whole(done: &'a mut Vec<Frame>) -> Self {
+    pub(super) fn whole(done: &'a mut Line) -> Self {
         Self::up_to(usize::MAX, usize::MAX, done)
     }
 
-    fn up_to(most: usize, most_bytes: usize, done: &'a mut Vec<Frame>) -> Self {
+    fn up_to(most: usize, most_bytes: usize, done: &'a mut Line) -> Self {
         Self {
             done,
             group: Vec::new(),
@@ -171,7 +182,7 @@ mod tests {
 
     /// How many messages each frame has.
     fn sizes(messages_per_frame: usize, events: &[Arc<Delivery>]) -> Vec<usize> {
-        let mut done = Vec::new();
+        let mut done = Line::new();
         let mut frames = Frames::of(messages_per_frame, &mut done);
         events
             .iter()
@@ -201,7 +212,7 @@ mod tests {
     fn an_event_alone_in_its_frame_is_not_copied() {
         let event = event(1, 1);
         for messages_per_frame in [0, 1, 2] {
-            let mut done = Vec::new();
+            let mut done = Line::new();
             let mut frames = Frames::of(messages_per_frame, &mut done);
             frames.message(Outgoing::Event(Arc::clone(&event)));
             frames.end_frame();
@@ -211,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_ping_follows_what_it_asks_about() {
-        let mut done = Vec::new();
+        let mut done = Line::new();
         let mut frames = Frames::of(0, &mut done);
         frames.message(Outgoing::Event(event(1, 1)));
         frames.ping(Bytes::new());

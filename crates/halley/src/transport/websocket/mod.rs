@@ -158,9 +158,11 @@ async fn run(public: Arc<Public>, peer: IpAddr, who: Requester, upgrade: OnUpgra
         return debug!("an upgrade of something that is no TCP connection");
     };
     let config = configure(public.message_limit());
-    let read_ahead = parts.read_buf.to_vec();
+    // The buffer that hyper read into is much larger than what it read ahead, and a socket outlives it by hours.
+    let (stream, read_ahead) = (parts.io.into_inner(), parts.read_buf.to_vec());
+    drop(parts.read_buf);
     let (io, wire) = SocketWire::split(
-        parts.io.into_inner(),
+        stream,
         public.config.websocket.messages_per_frame,
         public.metrics.deliveries.get_or_create(&LABEL).clone(),
     );
@@ -184,10 +186,11 @@ async fn run(public: Arc<Public>, peer: IpAddr, who: Requester, upgrade: OnUpgra
     public.metrics.connections.get_or_create(&LABEL).dec();
 }
 
-/// tungstenite's defaults cost 135 KiB a socket and bound nothing.
+/// tungstenite's defaults cost 135 KiB a socket and bound nothing. The buffer for reading is kept by an idle socket; it holds
+/// what clients usually say, and grows with a larger message.
 fn configure(message_limit: usize) -> WebSocketConfig {
     WebSocketConfig::default()
-        .read_buffer_size(4 << 10)
+        .read_buffer_size(512)
         .write_buffer_size(64 << 10)
         .max_write_buffer_size(2 << 20)
         .max_message_size(Some(message_limit))
@@ -231,7 +234,7 @@ struct Socket {
 /// it is heard but one message, so that it is noticed when the peer goes away.
 struct Late {
     due: tokio::time::Instant,
-    replies: Vec<Message>,
+    replies: Bytes,
     /// Close the socket behind them.
     refused: bool,
     next: Option<Utf8Bytes>,
@@ -341,7 +344,7 @@ impl Socket {
                 Ok(())
             }
             Some(_) | None if replies.is_empty() => Ok(()),
-            Some(_) | None => self.write(replies).await,
+            Some(_) | None => self.say(replies).await,
         }?;
         self.attach(attached);
         Ok(())
@@ -368,7 +371,7 @@ impl Socket {
         let Some(late) = self.late.take() else {
             return Ok(());
         };
-        self.write(late.replies).await?;
+        self.say(late.replies).await?;
         if late.refused {
             self.close(CloseCode::Policy, "the session is unknown, and was so before")
                 .await;
@@ -446,22 +449,14 @@ impl Socket {
         if silence > settings.ping_interval.0 + settings.pong_timeout.0 {
             return Err(End::Silent);
         }
-        self.write(vec![Message::Ping(self.wire.asked())]).await
+        self.wire.ask_again();
+        self.flush().await
     }
 
-    /// Everything in one write where it fits. A write that stalls closes the socket; the session stays.
-    async fn write(&mut self, frames: Vec<Message>) -> Result<(), End> {
-        let write = async {
-            for frame in frames {
-                self.stream.feed(frame).await?;
-            }
-            self.stream.flush().await
-        };
-        match tokio::time::timeout(self.public.config.websocket.write_timeout.0, write).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(End::Closed),
-            Err(_) => Err(End::Stalled),
-        }
+    /// One frame with all of these messages.
+    async fn say(&mut self, messages: Bytes) -> Result<(), End> {
+        self.wire.say(messages);
+        self.flush().await
     }
 
     /// Closes with 1012, come back. When the peer answers with our code, it has read everything before: it need not get that
@@ -489,8 +484,12 @@ impl Socket {
             code,
             reason: reason[..reason.floor_char_boundary(REASON_BYTES)].into(),
         }));
-        if let Err(end) = self.write(vec![close]).await {
-            debug!(?end, "a close frame was not sent");
+        // The library has to know of it, to understand the answer.
+        let limit = self.public.config.websocket.write_timeout.0;
+        match tokio::time::timeout(limit, self.stream.send(close)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(%error, "a close frame was not sent"),
+            Err(_) => debug!("a close frame was not sent in time"),
         }
     }
 }
@@ -500,8 +499,8 @@ async fn errand(wire: &SocketWire) -> Errand {
     std::future::poll_fn(|context| wire.poll_errand(context)).await
 }
 
-/// One frame with the replies that are there; those to connects come when the session has them.
-fn replies(exchanged: &Exchanged) -> Vec<Message> {
+/// The replies that are there; those to connects come when the session has them.
+fn replies(exchanged: &Exchanged) -> Bytes {
     let mut body = Body::default();
     for place in &exchanged.replies {
         match place {
@@ -510,9 +509,9 @@ fn replies(exchanged: &Exchanged) -> Vec<Message> {
         }
     }
     if body.is_empty() {
-        Vec::new()
+        Bytes::new()
     } else {
-        vec![text(body.finish())]
+        body.finish().into()
     }
 }
 
@@ -527,8 +526,4 @@ async fn due(late: Option<&Late>) {
         Some(late) => Box::pin(tokio::time::sleep_until(late.due)).await,
         None => std::future::pending().await,
     }
-}
-
-fn text(json: Vec<u8>) -> Message {
-    Message::Text(Utf8Bytes::try_from(Bytes::from(json)).expect("JSON of our own is UTF-8"))
 }

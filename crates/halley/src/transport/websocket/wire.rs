@@ -1,8 +1,8 @@
 //! The writing half of a socket: whole frames in their order, from the socket's task or from whoever has something for it.
 //!
-//! Whoever sends writes at once and never waits. What the kernel does not take is kept here, in front of everything else, and
-//! the socket's task sees to it that it leaves; until it has, nothing more is taken from the session. So what is kept is
-//! bounded by what one sending may bring.
+//! Whoever sends never waits. Frames are put in line first and written together. What the kernel does not take is kept here, in
+//! front of everything else, and the socket's task sees to it that it leaves; until it has, nothing more is taken from the
+//! session. So what is kept is bounded by what one sending may bring.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice};
@@ -15,6 +15,8 @@ use bytes::Bytes;
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
+use smallvec::SmallVec;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -34,6 +36,8 @@ pub(super) struct SocketWire {
 
 #[derive(Default)]
 struct Kept {
+    /// What is about to be written, behind `bytes`.
+    line: Line,
     /// What the kernel has not taken.
     bytes: Vec<u8>,
     /// What the last ping carried: the eight bytes of an offset, or nothing. A keep-alive ping carries it again, since a peer may
@@ -67,12 +71,18 @@ pub(super) struct Io {
     wire: Arc<SocketWire>,
 }
 
+/// Frames in line: mostly one.
+pub(super) type Line = SmallVec<[Frame; 1]>;
+
 thread_local! {
-    /// Room for the frames of one sending.
-    static FRAMES: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
+    /// Frames side by side, for one write.
+    static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Frames in one system call.
+/// Frames of up to so many bytes are copied next to each other: that costs less than the kernel's look at two pieces for each.
+const COPIED: usize = 32 << 10;
+
+/// Frames in one system call, when they are written from where they are.
 const FRAMES_AT_ONCE: usize = 32;
 
 impl SocketWire {
@@ -96,9 +106,16 @@ impl SocketWire {
         (io, wire)
     }
 
-    /// What the last ping carried.
-    pub(super) fn asked(&self) -> Bytes {
-        self.kept.lock().asked.clone()
+    /// Asks again what the last ping asked.
+    pub(super) fn ask_again(&self) {
+        let mut kept = self.kept.lock();
+        let again = Frame::ping(kept.asked.clone());
+        kept.line.push(again);
+    }
+
+    /// Puts a message in line.
+    pub(super) fn say(&self, payload: Bytes) {
+        self.kept.lock().line.push(Frame::text(payload));
     }
 
     /// What came in is being handled, or has been: then the session is to be asked what it has.
@@ -134,6 +151,7 @@ impl SocketWire {
     }
 
     fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.kept.lock().write_line(&self.half);
         loop {
             if self.kept.lock().try_flush(&self.half)? {
                 return Poll::Ready(Ok(()));
@@ -149,14 +167,14 @@ impl Wire for SocketWire {
         kept.bytes.is_empty() && !kept.handling && !kept.closing && !kept.failed
     }
 
-    fn send(&self, outputs: &mut Vec<Output>, as_a_whole: bool) {
+    fn stage(&self, outputs: &mut Vec<Output>, as_a_whole: bool) {
+        let events = self.frame(&mut self.kept.lock(), outputs, as_a_whole);
+        self.deliveries.inc_by(events);
+    }
+
+    fn flush(&self) {
         let mut kept = self.kept.lock();
-        FRAMES.with_borrow_mut(|done| {
-            let events = self.frame(&mut kept, outputs, as_a_whole, done);
-            kept.write(&self.half, done);
-            done.clear();
-            self.deliveries.inc_by(events);
-        });
+        kept.write_line(&self.half);
         let has_errand =
             kept.failed || kept.superseded || kept.read_after.is_some() || !kept.bytes.is_empty();
         drop(kept);
@@ -168,13 +186,7 @@ impl Wire for SocketWire {
 
 impl SocketWire {
     /// Makes frames of what can be sent, notes the rest, and says how many events there are.
-    fn frame(
-        &self,
-        kept: &mut Kept,
-        outputs: &mut Vec<Output>,
-        as_a_whole: bool,
-        done: &mut Vec<Frame>,
-    ) -> u64 {
+    fn frame(&self, kept: &mut Kept, outputs: &mut Vec<Output>, as_a_whole: bool) -> u64 {
         // In one frame, or a socket that breaks between frames leaves its client with events that it cannot acknowledge.
         // What follows a handshake's reply, which announced it, is no answer to a connect.
         let in_one_frame = as_a_whole
@@ -182,9 +194,9 @@ impl SocketWire {
                 .iter()
                 .any(|output| matches!(output, Output::Reply(reply) if !reply.opens_session()));
         let mut frames = if in_one_frame {
-            Frames::whole(done)
+            Frames::whole(&mut kept.line)
         } else {
-            Frames::of(self.messages_per_frame, done)
+            Frames::of(self.messages_per_frame, &mut kept.line)
         };
         let mut events = 0;
         for output in outputs.drain(..) {
@@ -214,15 +226,46 @@ impl SocketWire {
 }
 
 impl Kept {
-    fn write(&mut self, half: &OwnedWriteHalf, frames: &[Frame]) {
-        for frames in frames.chunks(FRAMES_AT_ONCE) {
-            let mut slices = [IoSlice::new(&[]); 2 * FRAMES_AT_ONCE];
-            for (place, frame) in frames.iter().enumerate() {
-                slices[2 * place] = IoSlice::new(frame.head());
-                slices[2 * place + 1] = IoSlice::new(frame.payload());
-            }
-            self.write_slices(half, &slices[..2 * frames.len()]);
+    /// Writes the frames that are in line.
+    fn write_line(&mut self, half: &OwnedWriteHalf) {
+        if self.line.is_empty() {
+            return;
         }
+        let line = std::mem::take(&mut self.line);
+        let size: usize = line.iter().map(Frame::size).sum();
+        if size <= COPIED {
+            BYTES.with_borrow_mut(|bytes| {
+                line.iter().for_each(|frame| frame.add_to(bytes));
+                self.write_bytes(half, bytes);
+                bytes.clear();
+            });
+        } else {
+            for frames in line.chunks(FRAMES_AT_ONCE) {
+                let mut slices = [IoSlice::new(&[]); 2 * FRAMES_AT_ONCE];
+                for (place, frame) in frames.iter().enumerate() {
+                    slices[2 * place] = IoSlice::new(frame.head());
+                    slices[2 * place + 1] = IoSlice::new(frame.payload());
+                }
+                self.write_slices(half, &slices[..2 * frames.len()]);
+            }
+        }
+    }
+
+    /// Writes what the kernel takes and keeps the rest. A socket is asked without a look at what tokio knows of it: if it is
+    /// full, its task will see to the rest, and to that.
+    fn write_bytes(&mut self, half: &OwnedWriteHalf, bytes: &[u8]) {
+        if self.failed {
+            return;
+        }
+        let mut written = 0;
+        if self.bytes.is_empty() {
+            match SockRef::from(half.as_ref()).send(bytes) {
+                Ok(length) => written = length,
+                Err(error) if is_for_later(&error) => {}
+                Err(_) => self.failed = true,
+            }
+        }
+        self.bytes.extend_from_slice(&bytes[written..]);
     }
 
     /// Writes what the kernel takes and keeps the rest.
@@ -234,7 +277,7 @@ impl Kept {
         if self.bytes.is_empty() {
             match half.try_write_vectored(slices) {
                 Ok(length) => written = length,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if is_for_later(&error) => {}
                 Err(_) => self.failed = true,
             }
         }
@@ -273,11 +316,17 @@ impl AsyncRead for Io {
     }
 }
 
+/// Nothing was taken, and nothing is wrong.
+fn is_for_later(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
 /// What tungstenite writes are whole frames, since everything is taken.
 impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut kept = self.wire.kept.lock();
-        kept.write_slices(&self.wire.half, &[IoSlice::new(bytes)]);
+        kept.write_line(&self.wire.half);
+        kept.write_bytes(&self.wire.half, bytes);
         if kept.failed {
             return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
         }
