@@ -53,6 +53,42 @@ pub struct Received {
     pub(crate) timesync: Option<Timesync>,
 }
 
+/// A message whose reply is held: far smaller than the reply.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    channel: Option<Box<RawValue>>,
+    subscription: Option<Box<RawValue>>,
+    id: Option<Box<RawValue>>,
+    pub(crate) received: Received,
+}
+
+impl Asked {
+    pub(crate) fn of(message: &Message<'_>, received: Received) -> Self {
+        let Echo {
+            channel,
+            subscription,
+            id,
+        } = message.echo;
+        Self {
+            channel: channel.map(ToOwned::to_owned),
+            subscription: subscription.map(ToOwned::to_owned),
+            id: id.map(ToOwned::to_owned),
+            received,
+        }
+    }
+
+    /// The reply, now that it leaves.
+    pub(crate) fn reply(self) -> Reply {
+        Reply {
+            channel: self.channel,
+            subscription: self.subscription,
+            id: self.id,
+            received: Some(self.received),
+            ..Reply::echoing(Echo::default())
+        }
+    }
+}
+
 impl Received {
     /// What the clock on the wall says at `now`.
     pub(crate) fn wall_at(&self, now: Instant) -> u64 {

@@ -23,7 +23,7 @@ use crate::log::{self, LogError, Opened};
 use crate::metrics::Metrics;
 use crate::services::Services;
 use crate::sessions::{Options, Overload, Sessions};
-use crate::transport::{self, Connection, Public, Transport, TransportError, Unknown};
+use crate::transport::{self, Beat, Connection, Public, Transport, TransportError, Unknown};
 
 /// A running broker.
 pub struct App {
@@ -105,6 +105,7 @@ impl App {
             crowd: Arc::default(),
             services: Arc::clone(&services),
             metrics: Arc::clone(&metrics),
+            beat: Beat::new(config.websocket.ping_interval.0),
             unknown: Mutex::new(Unknown::new(config.unknown_sessions.clone())),
             config: Arc::clone(&config),
             shutdown: shutdown.clone(),
@@ -130,7 +131,9 @@ impl App {
             local(&internal_listener, config.internal.listen),
         );
         let (for_public, for_api) = (Arc::clone(&public), Arc::clone(&api));
+        let (for_beat, until) = (Arc::clone(&public), shutdown.clone());
         let tasks = vec![
+            tokio::spawn(async move { for_beat.beat.run(until).await }),
             // Followed from here on, not from the task's first turn: by then the listeners may have let events in.
             tokio::spawn(dispatch::run(
                 storage.log.follow(),

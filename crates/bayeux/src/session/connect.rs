@@ -14,7 +14,8 @@ use serde_json::value::RawValue;
 
 use super::{Answer, Output, Session};
 use crate::extension::Received;
-use crate::{Carrier, CarrierKind, Message, Reply, ReplyAdvice, Target};
+use crate::reply::Asked;
+use crate::{Carrier, CarrierKind, Message, ReplyAdvice, Target};
 
 /// Bytes of events in an answer on a socket. It leaves in one frame, and clients that were not told otherwise close a socket
 /// that brings a frame of more than 64 KiB.
@@ -43,7 +44,7 @@ pub(crate) struct Connects {
 #[derive(Debug)]
 struct Held {
     carrier: Carrier,
-    reply: Box<Reply>,
+    asked: Asked,
     advice: Advice,
     interval: Duration,
     deadline: Instant,
@@ -100,7 +101,7 @@ impl Connects {
 
     /// When the held connect came.
     pub(super) fn received(&self) -> Option<Received> {
-        self.held.as_ref()?.reply.received
+        Some(self.held.as_ref()?.asked.received)
     }
 
     pub(super) fn holding_socket(&self) -> Option<Carrier> {
@@ -149,11 +150,9 @@ impl Session {
         let timeout = asked.timeout.unwrap_or(self.settings.timeout).min(longest);
         let wait = alone && !first && !timeout.is_zero();
         let advise = message.advice.is_some() || self.connects.advised != Some(carrier.kind);
-        let mut reply = Box::new(Reply::success(message));
-        reply.received = Some(self.agreed.receiving(now, message));
         self.connects.held = Some(Held {
             carrier,
-            reply,
+            asked: Asked::of(message, self.agreed.receiving(now, message)),
             advice: if advise { Advice::Retry } else { Advice::Known },
             interval: asked.interval.unwrap_or(self.settings.interval).min(longest),
             // A connect that is not to wait may still have to read the log.
@@ -320,7 +319,7 @@ impl Session {
 
     fn answer(&mut self, now: Instant) -> Option<Output> {
         let held = self.connects.held.take()?;
-        let mut reply = held.reply;
+        let mut reply = Box::new(held.asked.reply());
         let interval = held.interval.max(self.connects.busy);
         let is_busy = !self.connects.busy.is_zero();
         if self.life.is_over() {

@@ -141,6 +141,8 @@ impl Session {
         } = wanted;
         if is_new {
             let began = routes.add(&pattern);
+            // Most sessions have few subscriptions, and keep them for long.
+            self.subscriptions.reserve_exact(1);
             self.subscriptions.push(Subscription {
                 guarded: self.settings.rules.guards(&self.rights, &pattern),
                 ..Subscription::new(pattern.clone(), began.last)

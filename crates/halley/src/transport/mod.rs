@@ -31,6 +31,7 @@ use crate::services::Services;
 use crate::sessions::{Crowd, Handle, Requester, Sessions};
 
 pub use unknown::Unknown;
+pub use websocket::Beat;
 use unknown::{Lateness, Stray};
 
 /// One way for clients to come.
@@ -96,6 +97,8 @@ pub struct Public {
     pub services: Arc<Services>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// The clock of all sockets.
+    pub beat: Beat,
     /// Who was told that a session is unknown.
     pub unknown: Mutex<Unknown>,
     /// Paths and bounds.

@@ -195,9 +195,11 @@ pub(super) struct Encoded {
 
 impl Encoded {
     pub(super) fn new(record: &SessionRecord) -> Result<Self, LogError> {
-        let json = serde_json::to_vec(record).map_err(|error| {
+        let mut json = serde_json::to_vec(record).map_err(|error| {
             LogError::Unusable(format!("a session record has no JSON form: {error}").into())
         })?;
+        // It stays in memory until it is in a table.
+        json.shrink_to_fit();
         let mark = Mark {
             cursor: record.state.cursor,
             seen: nanos(record.seen),

@@ -13,6 +13,7 @@
 //! | 1012 | the process ends; the peer's answer proves what it has read |
 //! | 1013 | the log cannot be read or written |
 
+mod beat;
 mod frames;
 mod wire;
 
@@ -39,6 +40,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use tracing::debug;
 
+pub use beat::Beat;
 use wire::{Errand, Io, SocketWire};
 
 use super::exchange::{Exchanged, Place, exchange};
@@ -109,11 +111,20 @@ async fn answer(public: Arc<Public>, connection: Connection, mut request: Reques
         cookie = Some(public.browsers.set_cookie(&browser));
         who.browser = Some(browser);
     }
-    let place = request.extensions_mut().remove::<http::Place>();
-    let upgrade = hyper::upgrade::on(&mut request);
+    let opening = Opening {
+        public,
+        peer: connection.peer,
+        who,
+        place: request.extensions_mut().remove::<http::Place>(),
+        upgrade: hyper::upgrade::on(&mut request),
+    };
+    // Boxed, what is only needed to begin: a socket lives on without it.
+    let opened = Box::pin(open(opening));
     tokio::spawn(async move {
-        run(public, connection.peer, who, upgrade).await;
-        drop(place);
+        if let Some(mut socket) = opened.await {
+            let reason = socket.run().await;
+            debug!(?reason, "a socket ended");
+        }
     });
     if let Some(cookie) = cookie {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
@@ -149,15 +160,30 @@ fn switch_protocols(accept: &str, protocol: &str) -> Reply {
     response
 }
 
-async fn run(public: Arc<Public>, peer: IpAddr, who: Requester, upgrade: OnUpgrade) {
-    let upgraded = match upgrade.await {
-        Ok(upgraded) => upgraded,
-        Err(error) => return debug!(%error, "an upgrade failed"),
+/// What a socket is made of.
+struct Opening {
+    public: Arc<Public>,
+    peer: IpAddr,
+    who: Requester,
+    place: Option<http::Place>,
+    upgrade: OnUpgrade,
+}
+
+async fn open(opening: Opening) -> Option<Socket> {
+    let Opening {
+        public,
+        peer,
+        who,
+        place,
+        upgrade,
+    } = opening;
+    let upgraded = upgrade
+        .await
+        .inspect_err(|error| debug!(%error, "an upgrade failed"));
+    let Ok(parts) = upgraded.ok()?.downcast::<TokioIo<TcpStream>>() else {
+        debug!("an upgrade of something that is no TCP connection");
+        return None;
     };
-    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
-        return debug!("an upgrade of something that is no TCP connection");
-    };
-    let config = configure(public.message_limit());
     // The buffer that hyper read into is much larger than what it read ahead, and a socket outlives it by hours.
     let (stream, read_ahead) = (parts.io.into_inner(), parts.read_buf.to_vec());
     drop(parts.read_buf);
@@ -166,11 +192,13 @@ async fn run(public: Arc<Public>, peer: IpAddr, who: Requester, upgrade: OnUpgra
         public.config.websocket.messages_per_frame,
         public.metrics.deliveries.get_or_create(&LABEL).clone(),
     );
+    let config = configure(public.message_limit());
     let stream = WebSocketStream::from_partially_read(io, read_ahead, Role::Server, Some(config)).await;
     let carrier = public.sessions.carrier(CarrierKind::Socket);
     public.metrics.connections.get_or_create(&LABEL).inc();
-    let mut socket = Socket {
-        public: Arc::clone(&public),
+    public.beat.add(&wire);
+    Some(Socket {
+        public,
         peer,
         who,
         stream,
@@ -179,11 +207,8 @@ async fn run(public: Arc<Public>, peer: IpAddr, who: Requester, upgrade: OnUpgra
         bound: None,
         late: None,
         heard: Instant::now(),
-    };
-    let reason = socket.run().await;
-    debug!(?reason, "a socket ended");
-    drop(socket);
-    public.metrics.connections.get_or_create(&LABEL).dec();
+        _place: place,
+    })
 }
 
 /// tungstenite's defaults cost 135 KiB a socket and bound nothing. The buffer for reading is kept by an idle socket; it holds
@@ -228,6 +253,14 @@ struct Socket {
     late: Option<Box<Late>>,
     /// When the peer was last heard.
     heard: Instant,
+    /// Among the connections that the listener allows.
+    _place: Option<http::Place>,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.public.metrics.connections.get_or_create(&LABEL).dec();
+    }
 }
 
 /// Replies about a session that is unknown, to a peer that asks for it again and again. Until they have left nothing else of
@@ -245,34 +278,25 @@ enum Step {
     Frame(Option<Result<Message, Error>>),
     Late,
     Errand(Errand),
-    KeepAlive,
-    Shutdown,
 }
 
 impl Socket {
     async fn run(&mut self) -> End {
-        let ping_interval = self.public.config.websocket.ping_interval.0;
-        let mut keep_alive =
-            tokio::time::interval_at(tokio::time::Instant::now() + ping_interval, ping_interval);
-        let mut shutdown = self.public.shutdown.clone();
         loop {
             let step = tokio::select! {
                 frame = self.stream.next(), if listens(self.late.as_deref()) => Step::Frame(frame),
                 () = due(self.late.as_deref()) => Step::Late,
                 errand = errand(&self.wire) => Step::Errand(errand),
-                _ = keep_alive.tick() => Step::KeepAlive,
-                () = shutdown.wait() => Step::Shutdown,
             };
             let done = match step {
+                Step::Frame(Some(Ok(Message::Pong(payload)))) => {
+                    self.handle_pong(&payload);
+                    Ok(())
+                }
                 // Boxed: a socket waits far longer than it works, and what it needs only for work need not wait with it.
                 Step::Frame(frame) => Box::pin(self.handle_frame(frame)).await,
                 Step::Late => Box::pin(self.handle_late()).await,
                 Step::Errand(errand) => Box::pin(self.handle_errand(errand)).await,
-                Step::KeepAlive => Box::pin(self.handle_keep_alive()).await,
-                Step::Shutdown => {
-                    Box::pin(self.say_goodbye()).await;
-                    Err(End::Shutdown)
-                }
             };
             if let Err(end) = done {
                 return end;
@@ -293,12 +317,8 @@ impl Socket {
                 Err(End::Violation)
             }
             Some(Ok(Message::Text(text))) => self.handle_text(text).await,
-            Some(Ok(Message::Pong(payload))) => {
-                self.handle_pong(&payload);
-                Ok(())
-            }
             // Pings are answered by the library, a close is acknowledged by it, and binary frames mean nothing here.
-            Some(Ok(Message::Ping(_) | Message::Binary(_) | Message::Frame(_))) => Ok(()),
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Binary(_) | Message::Frame(_))) => Ok(()),
             Some(Ok(Message::Close(_))) => {
                 if let Some(attached) = &self.bound {
                     self.public.sessions.handle_close(&attached.handle, self.carrier);
@@ -391,6 +411,11 @@ impl Socket {
                 Ok(())
             }
             Errand::ReadLog(after) => self.read_log(after).await,
+            Errand::KeepAlive => self.handle_keep_alive().await,
+            Errand::Shutdown => {
+                self.say_goodbye().await;
+                Err(End::Shutdown)
+            }
             Errand::Flush => {
                 self.flush().await?;
                 self.pump();
@@ -434,7 +459,8 @@ impl Socket {
         Ok(())
     }
 
-    fn handle_pong(&self, payload: &[u8]) {
+    fn handle_pong(&mut self, payload: &[u8]) {
+        self.heard = Instant::now();
         if let (Some(attached), Ok(offset)) = (&self.bound, <[u8; 8]>::try_from(payload)) {
             let offset = Offset(u64::from_be_bytes(offset));
             self.public

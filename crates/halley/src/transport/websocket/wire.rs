@@ -50,6 +50,10 @@ struct Kept {
     /// Nothing more is taken from the session: a close frame is the last one.
     closing: bool,
     failed: bool,
+    /// A ping interval is over.
+    reminded: bool,
+    /// The process is going to end.
+    shutting_down: bool,
 }
 
 /// What the socket's task has to do.
@@ -61,6 +65,10 @@ pub(super) enum Errand {
     ReadLog(Offset),
     /// A newer carrier has taken over.
     Superseded,
+    /// A ping interval is over.
+    KeepAlive,
+    /// The process is going to end.
+    Shutdown,
     /// The socket is broken.
     Failed,
 }
@@ -123,6 +131,18 @@ impl SocketWire {
         self.kept.lock().handling = handling;
     }
 
+    /// A ping interval is over.
+    pub(super) fn remind(&self) {
+        self.kept.lock().reminded = true;
+        self.task.wake();
+    }
+
+    /// The process is going to end.
+    pub(super) fn remind_of_shutdown(&self) {
+        self.kept.lock().shutting_down = true;
+        self.task.wake();
+    }
+
     /// Takes nothing more from the session.
     pub(super) fn close(&self) {
         self.kept.lock().closing = true;
@@ -140,6 +160,10 @@ impl SocketWire {
             Poll::Ready(Errand::Superseded)
         } else if let Some(after) = kept.read_after.take() {
             Poll::Ready(Errand::ReadLog(after))
+        } else if std::mem::take(&mut kept.shutting_down) {
+            Poll::Ready(Errand::Shutdown)
+        } else if std::mem::take(&mut kept.reminded) {
+            Poll::Ready(Errand::KeepAlive)
         } else {
             Poll::Pending
         }
