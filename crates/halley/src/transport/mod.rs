@@ -31,8 +31,8 @@ use crate::services::Services;
 use crate::sessions::{Crowd, Handle, Requester, Sessions};
 
 pub use unknown::Unknown;
-pub use websocket::Beat;
 use unknown::{Lateness, Stray};
+pub use websocket::Beat;
 
 /// One way for clients to come.
 pub struct Transport {
