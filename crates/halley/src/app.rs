@@ -100,7 +100,7 @@ impl App {
             log: Arc::clone(&storage.log),
             authenticator,
             transports,
-            browsers: Browsers::new(storage.sessions.secret(), &config.browser_cookie),
+            browsers: Browsers::new(&storage.sessions.secret(), &config.browser_cookie),
             cors: Cors::new(&config.cors),
             crowd: Arc::default(),
             services: Arc::clone(&services),

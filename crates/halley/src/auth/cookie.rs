@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use hyper::header::HeaderValue;
 use sha2::Sha256;
@@ -17,7 +16,8 @@ pub type Browser = Arc<str>;
 
 /// Issues and recognises browsers.
 pub struct Browsers {
-    key: Bytes,
+    /// Has taken in the key, which is half of the work.
+    mac: Hmac<Sha256>,
     name: String,
     /// What follows the value in `Set-Cookie`.
     attributes: String,
@@ -25,9 +25,9 @@ pub struct Browsers {
 
 impl Browsers {
     /// `key` is the secret of the session store.
-    pub fn new(key: Bytes, cookie: &BrowserCookie) -> Self {
+    pub fn new(key: &[u8], cookie: &BrowserCookie) -> Self {
         Self {
-            key,
+            mac: Hmac::new_from_slice(&key).expect("HMAC takes keys of any length"),
             name: cookie.name.clone(),
             attributes: attributes(cookie),
         }
@@ -37,6 +37,7 @@ impl Browsers {
     pub fn issue(&self) -> Browser {
         let random = random_id(26);
         let signature = self.sign(&random);
+        let signature = std::str::from_utf8(&signature).expect("digits");
         format!("{random}.{signature}").into()
     }
 
@@ -47,32 +48,44 @@ impl Browsers {
             .expect("the configuration was checked, and the value is ours")
     }
 
-    /// The browser that the `Cookie` headers name, if this server issued it.
-    pub fn recognise<'a>(&self, headers: impl Iterator<Item = &'a str>) -> Option<Browser> {
+    /// The browser that the `Cookie` headers name, if this server issued it. Most requests of a connection come from the browser
+    /// that was `known` there before, and its value need not be looked into again.
+    pub fn recognise<'a>(
+        &self,
+        headers: impl Iterator<Item = &'a str>,
+        known: Option<&Browser>,
+    ) -> Option<Browser> {
+        let is_known =
+            |value: &&str| known.filter(|known| constant_time_eq(known.as_bytes(), value.as_bytes()));
         headers
             .flat_map(|header| header.split(';'))
             .filter_map(|pair| pair.trim().split_once('='))
             .filter(|(name, _)| *name == self.name)
             .map(|(_, value)| value.trim_matches('"'))
-            .find(|value| self.is_ours(value))
-            .map(Into::into)
+            .find_map(|value| {
+                is_known(&value)
+                    .cloned()
+                    .or_else(|| self.is_ours(value).then(|| value.into()))
+            })
     }
 
     fn is_ours(&self, value: &str) -> bool {
         let Some((random, signature)) = value.split_once('.') else {
             return false;
         };
-        constant_time_eq(self.sign(random).as_bytes(), signature.as_bytes())
+        constant_time_eq(&self.sign(random), signature.as_bytes())
     }
 
-    /// Half of the HMAC is 128 bits.
-    fn sign(&self, random: &str) -> String {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
+    /// Half of the HMAC is 128 bits, in hexadecimal digits.
+    fn sign(&self, random: &str) -> [u8; 32] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut mac = self.mac.clone();
         mac.update(random.as_bytes());
-        mac.finalize().into_bytes()[..16]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        let mac = mac.finalize().into_bytes();
+        std::array::from_fn(|place| {
+            let byte = mac[place / 2];
+            DIGITS[usize::from(if place % 2 == 0 { byte >> 4 } else { byte & 15 })]
+        })
     }
 }
 
@@ -138,7 +151,7 @@ mod tests {
     use crate::config::Span;
 
     fn browsers() -> Browsers {
-        Browsers::new(Bytes::from_static(b"key"), &BrowserCookie::default())
+        Browsers::new(b"key", &BrowserCookie::default())
     }
 
     #[test]
@@ -149,7 +162,7 @@ mod tests {
             format!("a=b; BAYEUX_BROWSER={browser}; c=d"),
         ] {
             assert_eq!(
-                browsers().recognise([header.as_str()].into_iter()),
+                browsers().recognise([header.as_str()].into_iter(), None),
                 Some(browser.clone())
             );
         }
@@ -158,12 +171,25 @@ mod tests {
     #[test]
     fn a_planted_value_is_nobody() {
         let browser = browsers().issue();
-        let other = Browsers::new(Bytes::from_static(b"another key"), &BrowserCookie::default());
+        let other = Browsers::new(b"another key", &BrowserCookie::default());
         assert_eq!(
-            other.recognise([format!("BAYEUX_BROWSER={browser}").as_str()].into_iter()),
+            other.recognise([format!("BAYEUX_BROWSER={browser}").as_str()].into_iter(), None),
             None
         );
-        assert_eq!(other.recognise(["BAYEUX_BROWSER=abc"].into_iter()), None);
+        assert_eq!(other.recognise(["BAYEUX_BROWSER=abc"].into_iter(), None), None);
+    }
+
+    #[test]
+    fn a_browser_that_is_known_on_its_connection_is_recognised_and_no_other_value_is() {
+        let (known, other) = (browsers().issue(), browsers().issue());
+        let recognised = |value: &str| {
+            let header = format!("BAYEUX_BROWSER={value}");
+            browsers().recognise([header.as_str()].into_iter(), Some(&known))
+        };
+        assert!(recognised(&known).is_some_and(|browser| Arc::ptr_eq(&browser, &known)));
+        assert_eq!(recognised(&other), Some(other.clone()));
+        assert_eq!(recognised(&known[..known.len() - 1]), None);
+        assert_eq!(recognised(&format!("{known}0")), None);
     }
 
     #[test]
@@ -185,7 +211,7 @@ mod tests {
             partitioned: true,
         };
         assert_eq!(
-            Browsers::new(Bytes::new(), &cookie).set_cookie(&"v".into()),
+            Browsers::new(b"", &cookie).set_cookie(&"v".into()),
             "B=v; Domain=example.com; Path=/cometd; Max-Age=3600; HttpOnly; Secure; SameSite=None; Partitioned"
         );
     }
@@ -196,9 +222,9 @@ mod tests {
             name: "B".to_owned(),
             ..BrowserCookie::default()
         };
-        let named = Browsers::new(Bytes::from_static(b"key"), &cookie);
+        let named = Browsers::new(b"key", &cookie);
         let browser = named.issue();
-        let recognised = |header: String| named.recognise([header.as_str()].into_iter());
+        let recognised = |header: String| named.recognise([header.as_str()].into_iter(), None);
         assert_eq!(recognised(format!("B={browser}")), Some(browser.clone()));
         assert_eq!(recognised(format!("BAYEUX_BROWSER={browser}")), None);
     }

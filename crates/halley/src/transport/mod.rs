@@ -21,7 +21,7 @@ use hyper::{Method, Request, StatusCode, Version, header};
 use parking_lot::Mutex;
 use thiserror::Error;
 
-use crate::auth::{Authenticator, Browsers, Credentials, Verdict};
+use crate::auth::{Authenticator, Browser, Browsers, Credentials, Verdict};
 use crate::config::Config;
 use crate::cors::{Cors, Source};
 use crate::http::{self, Reply, Service, Shutdown};
@@ -107,14 +107,22 @@ pub struct Public {
     pub shutdown: Shutdown,
 }
 
-/// One connection of a client: remembers whose connects were answered on it, in case that did not arrive.
+/// One connection of a client: remembers whose connects were answered on it, in case that did not arrive, and which browser is
+/// at its other end.
 #[derive(Clone)]
 pub struct Connection {
     public: Arc<Public>,
     peer: IpAddr,
-    last_replies: Arc<Mutex<Vec<LastReply>>>,
+    noted: Arc<Mutex<Noted>>,
     /// HTTP/2: a request says nothing of the response to another.
     is_shared: bool,
+}
+
+/// What is remembered from one request of a connection to the next.
+#[derive(Default)]
+struct Noted {
+    last_replies: Vec<LastReply>,
+    browser: Option<Browser>,
 }
 
 /// The last answer to a connect of one session, and on which carrier.
@@ -129,9 +137,19 @@ impl Connection {
         Self {
             public: Arc::clone(public),
             peer: peer.ip(),
-            last_replies: Arc::default(),
+            noted: Arc::default(),
             is_shared: false,
         }
+    }
+
+    /// The browser that cookies name.
+    fn recognise<'a>(&self, cookies: impl Iterator<Item = &'a str>) -> Option<Browser> {
+        let known = self.noted.lock().browser.clone();
+        let browser = self.public.browsers.recognise(cookies, known.as_ref());
+        if browser.is_some() && browser != known {
+            self.noted.lock().browser.clone_from(&browser);
+        }
+        browser
     }
 
     /// How many sessions of one browser may have a connect held, if that is bounded.
@@ -153,7 +171,8 @@ impl Connection {
             let tell = move || public.sessions.handle_reply_lost(&handle, carrier);
             response.extensions_mut().insert(http::IfLost(Arc::new(tell)));
         }
-        let mut replies = self.last_replies.lock();
+        let mut noted = self.noted.lock();
+        let replies = &mut noted.last_replies;
         replies.retain(|old| !Arc::ptr_eq(&old.handle, handle));
         if replies.len() == replies.capacity() {
             replies.retain(|old| self.public.sessions.may_be_lost(&old.handle, old.carrier));
@@ -189,7 +208,7 @@ impl Service for Connection {
         self.is_shared = request.version() == Version::HTTP_2;
         if !self.is_shared {
             // Another request on this connection: the response before it was written.
-            self.last_replies.lock().clear();
+            self.noted.lock().last_replies.clear();
         }
         let public = Arc::clone(&self.public);
         let source = public.cors.source(&request);
@@ -208,7 +227,7 @@ impl Service for Connection {
     }
 
     fn ended(&self, clean: bool) {
-        let replies = std::mem::take(&mut *self.last_replies.lock());
+        let replies = std::mem::take(&mut self.noted.lock().last_replies);
         for last in replies.iter().filter(|_| !clean) {
             self.public.sessions.handle_reply_lost(&last.handle, last.carrier);
         }
@@ -261,7 +280,7 @@ impl Public {
     }
 
     /// Who sends this request, as far as its headers say.
-    async fn requester(&self, request: &Request<Incoming>) -> Requester {
+    async fn requester(&self, connection: &Connection, request: &Request<Incoming>) -> Requester {
         let authorization = request
             .headers()
             .get(header::AUTHORIZATION)
@@ -271,7 +290,7 @@ impl Public {
             .get_all(header::COOKIE)
             .iter()
             .filter_map(|value| value.to_str().ok());
-        let browser = self.browsers.recognise(cookies);
+        let browser = connection.recognise(cookies);
         let mut who = Requester {
             browser,
             ..Requester::default()
