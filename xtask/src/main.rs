@@ -4,6 +4,7 @@
 //! table at the end.
 
 mod fuzz;
+mod peers;
 mod run;
 mod say;
 mod steps;
@@ -58,7 +59,42 @@ enum Word {
         #[arg(long)]
         keep: bool,
     },
+    /// Runs the same load against Halley, other servers and bare system calls, in turns, and writes docs/performance.md.
+    ///
+    /// Installs what the registries offer: nginx with nchan, nats-server and mosquitto with apt-get on Debian, as root; Faye and
+    /// cometd-nodejs-server with npm; axum-cometd and the generator with cargo, all in folders of this one. A peer that cannot be
+    /// had is left out, and it says why. The server has the first processor and the generator the second, so nothing else
+    /// should run: whatever does is in the figures. A turn takes about 20 seconds, everything about 40 minutes. Raw results
+    /// lie in target/peers.
+    #[command(after_help = PEERS_EXAMPLES)]
+    Peers {
+        /// Only these.
+        #[arg(long, value_delimiter = ',', value_name = "NAMES", value_parser = clap::builder::PossibleValuesParser::new(peers::names()))]
+        peers: Vec<String>,
+        /// Only these.
+        #[arg(long, value_delimiter = ',', value_name = "NAMES", value_parser = clap::builder::PossibleValuesParser::new(peers::scenarios()))]
+        scenarios: Vec<String>,
+        /// How often everything has its turn. Each turn has three measured periods; medians count.
+        #[arg(long, default_value_t = 1)]
+        rounds: u32,
+        /// Only Halley, at 1,000, 10,000 and 50,000 sessions, for docs/sizing.md.
+        #[arg(long)]
+        growth: bool,
+        /// Adds to the results of earlier runs rather than beginning anew.
+        #[arg(long)]
+        keep: bool,
+        /// Lists the peers and the scenarios, and runs nothing.
+        #[arg(long)]
+        list: bool,
+    },
 }
+
+const PEERS_EXAMPLES: &str = "\
+Examples:
+  cargo xtask peers                                          everything once
+  cargo xtask peers --rounds 3                               three times, in turns
+  cargo xtask peers --peers halley,limit-send --scenarios lp1k,idle
+  cargo xtask peers --growth                                 how cost grows with the number of sessions";
 
 const TEST_EXAMPLES: &str = "\
 Examples:
@@ -95,6 +131,24 @@ fn main() -> ExitCode {
         } => fuzz::hunt(&fuzz::Hunt {
             targets,
             minutes,
+            keep,
+        }),
+        Word::Peers { list: true, .. } => {
+            peers::list();
+            true
+        }
+        Word::Peers {
+            peers,
+            scenarios,
+            rounds,
+            growth,
+            keep,
+            list: false,
+        } => peers::compare(&peers::Comparison {
+            peers,
+            scenarios,
+            rounds,
+            growth,
             keep,
         }),
         Word::Check => run::all(steps::ALL, &["fmt", "clippy", "purity"].map(str::to_owned)),
