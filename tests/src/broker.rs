@@ -265,7 +265,8 @@ impl Broker {
         format!("/proc/{}/{file}", self.pid().as_raw_nonzero())
     }
 
-    fn pid(&self) -> Pid {
+    /// Its process.
+    pub fn pid(&self) -> Pid {
         let pid = self
             .child
             .as_ref()
@@ -290,7 +291,7 @@ impl Drop for Broker {
 }
 
 /// The release binary: `HALLEY_BIN`, or `release/halley` in the target directory that this test was built into.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let path = std::env::var_os("HALLEY_BIN").map_or_else(beside_this_test, PathBuf::from);
     assert!(
         path.is_file(),

@@ -55,6 +55,33 @@ struct OfPage {
     line: Line,
 }
 
+/// What `report.mjs` says of a file that Chromium has opened. `None`, with the reason printed, where that is not possible.
+pub fn read_page(file: &Path) -> Option<Vec<u8>> {
+    if let Err(reason) = is_possible() {
+        say(format_args!("skipped: {reason}"));
+        return None;
+    }
+    let output = Command::new("node")
+        .arg(js_folder().join("report.mjs"))
+        .arg(CHROMIUM)
+        .arg(file)
+        .output()
+        .expect("node starts");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "report.mjs failed: {complaint}");
+    Some(output.stdout)
+}
+
+fn is_possible() -> Result<(), String> {
+    if !js_folder().join("node_modules/playwright-core").is_dir() {
+        return Err("no npm packages; run `npm ci` in tests/js".to_owned());
+    }
+    if !Path::new(CHROMIUM).exists() {
+        return Err(format!("there is no {CHROMIUM}"));
+    }
+    Ok(())
+}
+
 impl Profile {
     /// A fresh one. `None`, with the reason printed, where Chromium, Node or the npm packages are missing.
     pub fn new() -> Option<Profile> {
@@ -135,12 +162,7 @@ impl Drop for Page {
 impl Browser {
     fn start() -> Result<Browser, String> {
         let folder = js_folder();
-        if !folder.join("node_modules/playwright-core").is_dir() {
-            return Err("no npm packages; run `npm ci` in tests/js".to_owned());
-        }
-        if !Path::new(CHROMIUM).exists() {
-            return Err(format!("there is no {CHROMIUM}"));
-        }
+        is_possible()?;
         let log = tempfile::tempfile().expect("a temporary file");
         let child = Command::new("node")
             .arg(folder.join("browser.mjs"))

@@ -36,8 +36,8 @@ mod service;
 mod subscriber;
 
 pub use application::Application;
-pub use broker::{Broker, ENDPOINT, Settings};
-pub use browser::{Page, Profile};
+pub use broker::{Broker, ENDPOINT, Settings, binary};
+pub use browser::{Page, Profile, read_page};
 pub use client::{Client, Extension, TokenIn, Transport, Version};
 pub use fault::{Fault, Outcome};
 pub use front::{Front, Upgrades};

@@ -92,6 +92,12 @@ pub(crate) const ALL: &[Step] = &[
         run: || e2e("browser"),
     },
     Step {
+        name: "bench-report",
+        why: "the page of a load test in headless Chromium: its figures are those of the JSON, and nothing else is loaded",
+        needs: &["npm", "chromium", "release"],
+        run: || e2e("bench_report"),
+    },
+    Step {
         name: "nothing-lost",
         why: "kill -9, cut networks, sleeping clients, with the acknowledge extension: exactly once, same session",
         needs: &["npm", "release"],
