@@ -99,6 +99,11 @@ impl Connects {
         self.held.as_ref().is_some_and(|held| held.carrier == carrier)
     }
 
+    /// Nobody has to be told anything: a connect that is held is to wait.
+    pub(super) fn are_quiet(&self) -> bool {
+        self.superseded.is_empty() && self.held.as_ref().is_none_or(|held| !held.due && !held.started)
+    }
+
     /// When the held connect came.
     pub(super) fn received(&self) -> Option<Received> {
         Some(self.held.as_ref()?.asked.received)

@@ -123,17 +123,32 @@ impl Session {
 
     /// What to do for this carrier now. Drain it after every `handle_*`; write what it says before polling again.
     pub fn poll_output(&mut self, now: Instant, carrier: Carrier) -> Option<Output> {
-        let output = self
-            .poll_superseded(carrier)
-            .or_else(|| self.poll_greeting(now, carrier))
-            .or_else(|| self.poll_connect(now, carrier))
-            .or_else(|| self.poll_direct(carrier))
-            .or_else(|| self.poll_push(now, carrier))
-            .or_else(|| self.poll_proof(now, carrier))?;
+        let output = if self.only_pushes(carrier) {
+            self.poll_push(now, carrier)
+        } else {
+            self.poll_superseded(carrier)
+                .or_else(|| self.poll_greeting(now, carrier))
+                .or_else(|| self.poll_connect(now, carrier))
+                .or_else(|| self.poll_direct(carrier))
+                .or_else(|| self.poll_push(now, carrier))
+        };
+        let output = output.or_else(|| self.poll_proof(now, carrier))?;
         if matches!(output, Output::Event(_) | Output::Direct(_)) {
             self.stirred.by_server(now);
         }
         Some(output)
+    }
+
+    /// Whether events are all that this carrier may get, as most of the time: then nothing else is asked.
+    fn only_pushes(&self, carrier: Carrier) -> bool {
+        self.socket == Some(carrier)
+            && self.connects.are_quiet()
+            && self.direct.is_empty()
+            && self.greeting.is_none()
+            && !self.has_untold_gap()
+            && !self.life.is_over()
+            && !self.life.is_ending()
+            && !self.brings_events(carrier)
     }
 
     /// When to call [`Session::handle_timeout`].

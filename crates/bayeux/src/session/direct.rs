@@ -131,6 +131,10 @@ impl Directs {
         Some(entry.message.clone())
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     pub(super) fn has_unsent(&self) -> bool {
         self.entries.iter().any(|entry| entry.sent.is_none())
     }
