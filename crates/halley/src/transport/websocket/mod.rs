@@ -102,7 +102,9 @@ async fn answer(public: Arc<Public>, connection: Connection, mut request: Reques
     }
     let accept = derive_accept_key(key.as_bytes());
     let mut response = switch_protocols(&accept, protocol);
-    let mut who = public.requester(&request).await;
+    let mut who = public
+        .requester(&request, request.uri().query(), connection.peer)
+        .await;
     let mut cookie = None;
     if who.browser.is_none() {
         let browser = public.browsers.issue();
