@@ -32,6 +32,12 @@ pub enum Failure {
     UnsubscribeFailed,
     /// Whoever asks may not have a session.
     HandshakeDenied,
+    /// *Ours:* the credentials of whoever asks, or those that the session was known by, were good once.
+    CredentialsExpired,
+    /// *Ours:* they were revoked.
+    CredentialsRevoked,
+    /// *Ours:* nobody can say now whether they are good.
+    CredentialsUnavailable,
     /// *Ours:* a handshake behind another message of the same body.
     HandshakeNotFirst,
     /// The channel is outside the grammar.
@@ -94,6 +100,9 @@ impl fmt::Display for Failure {
             Self::SubscriptionInvalid => formatter.write_str("403::subscription_invalid"),
             Self::UnsubscribeFailed => formatter.write_str("403::unsubscribe_failed"),
             Self::HandshakeDenied => formatter.write_str("403::handshake_denied"),
+            Self::CredentialsExpired => formatter.write_str("401::credentials_expired"),
+            Self::CredentialsRevoked => formatter.write_str("401::credentials_revoked"),
+            Self::CredentialsUnavailable => formatter.write_str("503::credentials_unavailable"),
             Self::ChannelInvalid => formatter.write_str("405::channel_invalid"),
             Self::IdInvalid => formatter.write_str("405::message_id_invalid"),
             Self::PublishFailed => formatter.write_str("503::publish_failed"),
@@ -119,6 +128,9 @@ impl Failure {
             Self::SubscriptionInvalid => "subscription_invalid",
             Self::UnsubscribeFailed => "unsubscribe_failed",
             Self::HandshakeDenied => "handshake_denied",
+            Self::CredentialsExpired => "credentials_expired",
+            Self::CredentialsRevoked => "credentials_revoked",
+            Self::CredentialsUnavailable => "credentials_unavailable",
             Self::ChannelInvalid => "channel_invalid",
             Self::IdInvalid => "id_invalid",
             Self::PublishFailed => "publish_failed",

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::extension::Timesync;
-use crate::message::{Echo, Message};
+use crate::message::{Echo, Message, Target};
 use crate::{ClientId, Failure};
 
 /// The reply to one message. Only what is set is written; CometD sends neither `timestamp` nor, except for the handshake,
@@ -156,6 +156,47 @@ impl ReplyAdvice {
         }
     }
 
+    /// Connect or shake hands again, when the client thinks fit.
+    fn again(reconnect: Reconnect) -> Self {
+        Self {
+            reconnect,
+            ..Self::none()
+        }
+    }
+
+    /// What a client should do after a failure. Only connects and handshakes are told: other replies leave what a client does
+    /// as it is.
+    pub(crate) fn after(failure: &Failure, target: &Target) -> Option<Self> {
+        if !target.is_advised() {
+            return None;
+        }
+        let is_handshake = *target == Target::Handshake;
+        match failure {
+            Failure::SessionUnknown => Some(Self::handshake()),
+            Failure::HandshakeDenied | Failure::CredentialsRevoked => Some(Self::none()),
+            // A handshake with what has expired is not tried again and again: the page has to get something new first.
+            Failure::CredentialsExpired if is_handshake => Some(Self::none()),
+            Failure::CredentialsExpired => Some(Self::handshake()),
+            Failure::CredentialsUnavailable if is_handshake => Some(Self::again(Reconnect::Handshake)),
+            Failure::CredentialsUnavailable => Some(Self::again(Reconnect::Retry)),
+            Failure::ChannelMissing
+            | Failure::MessageInvalid
+            | Failure::FieldInvalid(_)
+            | Failure::Denied(_)
+            | Failure::NotGranted(_)
+            | Failure::OverLimit(_, _)
+            | Failure::ReplayInvalid(_)
+            | Failure::SubscriptionMissing
+            | Failure::SubscriptionInvalid
+            | Failure::UnsubscribeFailed
+            | Failure::HandshakeNotFirst
+            | Failure::ChannelInvalid
+            | Failure::IdInvalid
+            | Failure::PublishFailed
+            | Failure::StorageFull => None,
+        }
+    }
+
     /// Stay away.
     pub fn none() -> Self {
         Self {
@@ -176,8 +217,7 @@ impl Reply {
 
     /// The reply to a message that was refused.
     pub fn failure(message: &Message<'_>, failure: Failure) -> Self {
-        let advice =
-            (failure == Failure::SessionUnknown && message.target.is_advised()).then(ReplyAdvice::handshake);
+        let advice = ReplyAdvice::after(&failure, &message.target);
         Self {
             advice,
             ..Self::refused(message.echo, failure)

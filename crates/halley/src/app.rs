@@ -67,7 +67,7 @@ const GOODBYE: Duration = Duration::from_secs(3);
 impl App {
     /// Opens the log, listens on both addresses, and serves.
     pub async fn start(config: Config) -> Result<Self, AppError> {
-        let authenticator = auth::make(&config.auth)?;
+        let authenticator = auth::make(&config)?;
         let transports = transport::named(&config.public.transports)?;
         let opening = (config.log.url.clone(), config.storage());
         let opened = tokio::task::spawn_blocking(move || log::open(&opening.0, &opening.1)).await;

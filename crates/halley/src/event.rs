@@ -10,6 +10,11 @@ use serde_json::value::RawValue;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(pub Arc<str>);
 
+/// Whose users and channels somebody is among: nothing crosses from one tenant to another. The empty one is the only one where
+/// nobody has set up any.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tenant(pub Arc<str>);
+
 /// Whom an event is for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Audience {
@@ -44,6 +49,33 @@ pub(crate) fn wall_clock() -> u64 {
 
 /// Longer than any subject that a directory or token would hold.
 const USER_BYTES: usize = 128;
+
+/// Longer than any customer's number or name for machines.
+const TENANT_BYTES: usize = 64;
+
+impl Tenant {
+    /// Parses the name of a tenant. The error says what is wrong.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if text.is_empty() || text.len() > TENANT_BYTES || !text.bytes().all(is_allowed) {
+            return Err(format!(
+                "a tenant has 1 to {TENANT_BYTES} letters, digits, dots, hyphens and underscores"
+            ));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The one where nobody has set up any.
+    pub fn is_only(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Default for Tenant {
+    fn default() -> Self {
+        Self("".into())
+    }
+}
 
 impl UserId {
     /// Parses a subject, from a publisher or from the configuration: the same rules for both, or a user could be there whom

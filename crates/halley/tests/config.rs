@@ -157,6 +157,76 @@ fn a_variable_can_be_a_text_a_number_a_list_a_size_or_a_table() {
 }
 
 #[test]
+fn a_secret_can_come_from_a_file() {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), "hush\n").expect("it takes a text");
+    let path = file.path().display();
+    let text = format!("[[auth.users]]\nuser = \"15000\"\ntoken = {{ file = \"{path}\" }}\n");
+    let config = load(&text, &[]).expect("it is read");
+    assert_eq!(config.auth.users[0].token, "hush");
+    let text = format!(
+        "[[jwt.issuers]]\nissuer = \"a\"\naudience = [\"b\"]\nkeys = [{{ algorithm = \"HS256\", secret = {{ file = \"{path}\" }} }}]"
+    );
+    assert_eq!(
+        load(&text, &[]).expect("it is read").jwt.issuers[0].keys[0].secret,
+        "hush"
+    );
+    let missing = "[[auth.users]]\nuser = \"15000\"\ntoken = { file = \"/nowhere/token\" }\n";
+    expect_all(&complaint(missing, &[]), &["/nowhere/token"]);
+}
+
+#[test]
+fn any_variable_can_be_the_path_of_a_file_that_holds_its_value() {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), "memory:\n").expect("it takes a text");
+    let path = file.path().display().to_string();
+    assert_eq!(set("HALLEY_LOG__URL_FILE", &path).log.url, "memory:");
+    let complaint = complaint("", &[("HALLEY_LOG__URL_FILE", "/nowhere/url")]);
+    expect_all(&complaint, &["HALLEY_LOG__URL_FILE", "/nowhere/url"]);
+}
+
+/// A configuration with every kind of secret, each of them `hush` and a number.
+const SECRETS: &str = r#"
+[[auth.users]]
+user = "15000"
+token = "hush-1"
+[[jwt.issuers]]
+issuer = "us"
+audience = ["halley"]
+keys = [{ algorithm = "HS256", secret = "hush-2" }, { algorithm = "RS256", pem = "hush-3" }]
+[[services]]
+channel = "/service/**"
+url = "http://127.0.0.1:1/"
+secret = "hush-4"
+"#;
+
+#[test]
+fn no_secret_is_printed_with_the_configuration() {
+    let config = load(SECRETS, &[]).expect("it is read");
+    let printed = toml::to_string(&config).expect("it is TOML");
+    for text in [printed, format!("{config:?}"), format!("{config:#?}")] {
+        assert!(!text.contains("hush"), "{text}");
+    }
+    // The control: what is no secret is there.
+    assert!(format!("{config:?}").contains("15000"));
+}
+
+#[test]
+fn no_secret_is_repeated_when_something_beside_it_is_wrong() {
+    for line in SECRETS.lines().filter(|line| line.contains("hush")) {
+        for wrong in [
+            line.replace("= \"hush", "= hush"),
+            line.replace("\"hush-", "[\"hush-").replace("\" }", "\"] }"),
+            format!("{line} x"),
+        ] {
+            let text = SECRETS.replace(line, &wrong);
+            let complaint = complaint(&text, &[]);
+            assert!(!complaint.contains("hush"), "{complaint}");
+        }
+    }
+}
+
+#[test]
 fn variables_that_are_no_settings_are_left_alone() {
     // A Kubernetes service named "halley" makes up the second and the third.
     for name in [

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{LogEnds, Session, window::Window};
-use crate::{ClientId, Failure, Message, Reply, ReplyAdvice, Rights, Settings};
+use crate::{ClientId, Failure, Message, Reply, Rights, Settings};
 
 impl Session {
     /// Opens a session at the end of the log.
@@ -32,7 +32,7 @@ impl Session {
     }
 }
 
-/// The reply to a client that may not have a session: it should not try again.
-pub fn deny(message: &Message<'_>) -> Reply {
-    Reply::failure(message, Failure::HandshakeDenied).with_advice(ReplyAdvice::none())
+/// The reply to a client that may not have a session: what it is told to do depends on why.
+pub fn deny(message: &Message<'_>, failure: Failure) -> Reply {
+    Reply::failure(message, failure)
 }

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use futures::future::{BoxFuture, ready};
 
 use super::{AuthError, Authenticator, Credentials, Principal, Verdict};
-use crate::config;
+use crate::config::Config;
 
 struct Anonymous;
 
-pub(super) fn make(_: &config::Auth) -> Result<Arc<dyn Authenticator>, AuthError> {
+pub(super) fn make(_: &Config) -> Result<Arc<dyn Authenticator>, AuthError> {
     Ok(Arc::new(Anonymous))
 }
 
 impl Authenticator for Anonymous {
-    fn judge(&self, _: &Credentials) -> BoxFuture<'static, Verdict> {
+    fn judge(&self, _: &Credentials<'_>) -> BoxFuture<'static, Verdict> {
         Box::pin(ready(Verdict::Is(Principal::default())))
     }
 }

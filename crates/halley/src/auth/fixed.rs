@@ -7,8 +7,8 @@ use futures::future::{BoxFuture, ready};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{AuthError, Authenticator, Credentials, Principal, Verdict};
-use crate::config;
+use super::{AuthError, Authenticator, Credentials, Denial, Principal, Verdict};
+use crate::config::Config;
 use crate::event::UserId;
 
 /// Tokens are kept, looked up and compared as digests, so that the time of a look-up says nothing about a token.
@@ -16,14 +16,14 @@ struct Fixed {
     principal_by_digest: HashMap<[u8; 32], Principal>,
 }
 
-pub(super) fn make(config: &config::Auth) -> Result<Arc<dyn Authenticator>, AuthError> {
+pub(super) fn make(config: &Config) -> Result<Arc<dyn Authenticator>, AuthError> {
     let mut principal_by_digest = HashMap::new();
-    if config.users.is_empty() {
+    if config.auth.users.is_empty() {
         return Err(AuthError::Users(
             "there are none, so nobody could ever connect".to_owned(),
         ));
     }
-    for entry in &config.users {
+    for entry in &config.auth.users {
         if entry.token.is_empty() {
             return Err(AuthError::Users(format!(
                 "the token of {:?} is empty",
@@ -35,6 +35,7 @@ pub(super) fn make(config: &config::Auth) -> Result<Arc<dyn Authenticator>, Auth
         let principal = Principal {
             user: Some(user),
             roles: entry.roles.iter().map(|role| role.as_str().into()).collect(),
+            ..Principal::default()
         };
         if principal_by_digest
             .insert(digest(&entry.token), principal)
@@ -50,14 +51,14 @@ pub(super) fn make(config: &config::Auth) -> Result<Arc<dyn Authenticator>, Auth
 }
 
 impl Fixed {
-    fn verdict(&self, credentials: &Credentials) -> Verdict {
+    fn verdict(&self, credentials: &Credentials<'_>) -> Verdict {
         let (token, name) = match (&credentials.token, &credentials.basic) {
             (Some(token), _) => (token, None),
             (None, Some((name, password))) => (password, Some(name)),
             (None, None) => return Verdict::Unknown,
         };
         let Some(principal) = self.principal_by_digest.get(&digest(token)) else {
-            return Verdict::Refused;
+            return Verdict::Refused(Denial::Wrong);
         };
         let is_named = name.is_none_or(|name| {
             let user = principal.user.as_ref().map_or("", |user| &*user.0);
@@ -66,13 +67,13 @@ impl Fixed {
         if is_named {
             Verdict::Is(principal.clone())
         } else {
-            Verdict::Refused
+            Verdict::Refused(Denial::Wrong)
         }
     }
 }
 
 impl Authenticator for Fixed {
-    fn judge(&self, credentials: &Credentials) -> BoxFuture<'static, Verdict> {
+    fn judge(&self, credentials: &Credentials<'_>) -> BoxFuture<'static, Verdict> {
         Box::pin(ready(self.verdict(credentials)))
     }
 }
@@ -86,6 +87,13 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
+    use crate::config;
+
+    fn with(users: Vec<config::User>) -> Config {
+        let mut config = Config::default();
+        config.auth.users = users;
+        config
+    }
 
     fn judge(header: &str) -> Verdict {
         let users = [("15000", "a"), ("15001", "b")];
@@ -96,11 +104,7 @@ mod tests {
                 roles: Vec::new(),
             })
             .to_vec();
-        let fixed = make(&config::Auth {
-            kind: "static".into(),
-            users,
-        })
-        .unwrap();
+        let fixed = make(&with(users)).unwrap();
         fixed
             .judge(&Credentials::from_header(Some(header)))
             .now_or_never()
@@ -110,7 +114,7 @@ mod tests {
     fn is(user: &str) -> Verdict {
         Verdict::Is(Principal {
             user: Some(UserId(user.into())),
-            roles: Arc::default(),
+            ..Principal::default()
         })
     }
 
@@ -122,12 +126,12 @@ mod tests {
     #[test]
     fn basic_needs_the_token_of_that_very_user() {
         assert_eq!(judge("Basic MTUwMDA6YQ=="), is("15000")); // 15000:a
-        assert_eq!(judge("Basic MTUwMDA6Yg=="), Verdict::Refused); // 15000:b
+        assert_eq!(judge("Basic MTUwMDA6Yg=="), Verdict::Refused(Denial::Wrong)); // 15000:b
     }
 
     #[test]
     fn a_wrong_token_is_refused_and_none_is_unknown() {
-        assert_eq!(judge("Bearer c"), Verdict::Refused);
+        assert_eq!(judge("Bearer c"), Verdict::Refused(Denial::Wrong));
         assert_eq!(judge("Digest x"), Verdict::Unknown);
     }
 
@@ -138,8 +142,7 @@ mod tests {
             token: "secret".into(),
             roles: Vec::new(),
         }];
-        let kind = "static".into();
-        assert!(make(&config::Auth { kind, users }).is_err());
+        assert!(make(&with(users)).is_err());
     }
 
     #[test]
@@ -151,12 +154,6 @@ mod tests {
                 roles: Vec::new(),
             })
             .to_vec();
-        assert!(
-            make(&config::Auth {
-                kind: "static".into(),
-                users
-            })
-            .is_err()
-        );
+        assert!(make(&with(users)).is_err());
     }
 }

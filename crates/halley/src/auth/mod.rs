@@ -1,29 +1,34 @@
 //! Who is asking: a kind of authenticator is a file beside this one and a line in [`ALL`].
 
 mod anonymous;
+mod basic;
 mod cookie;
+mod credentials;
 mod fixed;
+mod jwt;
+mod proxy_headers;
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bayeux::Rights;
 use futures::future::BoxFuture;
 use thiserror::Error;
 
-use crate::config;
-use crate::event::UserId;
+use crate::config::Config;
+use crate::event::{Tenant, UserId};
 
 pub(crate) use cookie::random_id;
 pub use cookie::{Browser, Browsers};
+pub use credentials::Credentials;
+pub use jwt::{Verified, Verifier};
 
 /// One kind of authenticator: its name in `auth.kind`, and how to make it.
 pub struct Kind {
     /// `static` in `auth.kind = "static"`.
     pub name: &'static str,
     /// Makes it from the configuration.
-    pub make: fn(&config::Auth) -> Result<Arc<dyn Authenticator>, AuthError>,
+    pub make: fn(&Config) -> Result<Arc<dyn Authenticator>, AuthError>,
 }
 
 /// Every kind of authenticator.
@@ -36,24 +41,42 @@ pub const ALL: &[Kind] = &[
         name: "static",
         make: fixed::make,
     },
+    Kind {
+        name: "jwt",
+        make: jwt::make,
+    },
+    Kind {
+        name: "proxy-headers",
+        make: proxy_headers::make,
+    },
+    Kind {
+        name: "basic",
+        make: basic::make,
+    },
 ];
-
-/// What someone showed. Never printed.
-#[derive(Clone, Default)]
-pub struct Credentials {
-    /// `Authorization: Bearer …`, or `ext.token` of a message.
-    pub token: Option<String>,
-    /// `Authorization: Basic …`, decoded.
-    pub basic: Option<(String, String)>,
-}
 
 /// Who someone turned out to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Principal {
+    /// Whose users and channels it is among.
+    pub tenant: Tenant,
     /// The subject; without one, only events for everyone arrive.
     pub user: Option<UserId>,
     /// What it may do beyond what everyone may: the names that rules of channels know.
     pub roles: Arc<[Box<str>]>,
+    /// What it was known by, if that is known more closely.
+    pub token: Option<Arc<Token>>,
+}
+
+/// What is known of a token that was good, but not the token. Times are seconds since 1970.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Token {
+    /// Its name (`jti`).
+    pub id: Option<Box<str>>,
+    /// When it was issued.
+    pub issued: Option<u64>,
+    /// Until when it is good, with the skew that clocks are allowed.
+    pub until: Option<u64>,
 }
 
 impl Principal {
@@ -64,6 +87,11 @@ impl Principal {
             roles: Arc::clone(&self.roles),
         }
     }
+
+    /// Until when it is known to be who it is, in seconds since 1970.
+    pub fn until(&self) -> Option<u64> {
+        self.token.as_ref()?.until
+    }
 }
 
 /// What an authenticator makes of credentials.
@@ -73,14 +101,39 @@ pub enum Verdict {
     Is(Principal),
     /// Nothing was shown. A handshake is refused; another request may still be known by its cookie.
     Unknown,
-    /// What was shown is wrong.
-    Refused,
+    /// What was shown does not count.
+    Refused(Denial),
+}
+
+/// Why credentials do not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denial {
+    /// They are wrong.
+    Wrong,
+    /// They were good once.
+    Expired,
+    /// They would be good, but were revoked.
+    Revoked,
+    /// Nobody can say now: keys are not there yet, or too many passwords wait to be checked.
+    Unavailable,
+}
+
+impl Denial {
+    /// A short constant name, for metrics and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Wrong => "credentials_wrong",
+            Self::Expired => "credentials_expired",
+            Self::Revoked => "credentials_revoked",
+            Self::Unavailable => "credentials_unavailable",
+        }
+    }
 }
 
 /// Says who is asking.
 pub trait Authenticator: Send + Sync {
     /// Judges what was shown.
-    fn judge(&self, credentials: &Credentials) -> BoxFuture<'static, Verdict>;
+    fn judge(&self, credentials: &Credentials<'_>) -> BoxFuture<'static, Verdict>;
 }
 
 /// Why an authenticator cannot be made.
@@ -92,52 +145,30 @@ pub enum AuthError {
     /// Something in `auth.users` cannot be.
     #[error("auth.users: {0}")]
     Users(String),
+    /// An issuer of tokens cannot be.
+    #[error("issuers: {0}")]
+    Issuers(String),
+    /// Proxies cannot be believed like that.
+    #[error("proxy_headers: {0}")]
+    Proxies(String),
+    /// The file of users cannot be used.
+    #[error("basic.file: {0}")]
+    Basic(String),
 }
 
 /// Makes the authenticator that the configuration names.
-pub fn make(config: &config::Auth) -> Result<Arc<dyn Authenticator>, AuthError> {
-    match ALL.iter().find(|kind| kind.name == config.kind) {
+pub fn make(config: &Config) -> Result<Arc<dyn Authenticator>, AuthError> {
+    match ALL.iter().find(|kind| kind.name == config.auth.kind) {
         Some(kind) => (kind.make)(config),
         None => {
             let known = ALL.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ");
-            Err(AuthError::UnknownKind(config.kind.clone(), known))
+            Err(AuthError::UnknownKind(config.auth.kind.clone(), known))
         }
     }
 }
 
-impl Credentials {
-    /// Reads an `Authorization` header.
-    pub fn from_header(value: Option<&str>) -> Self {
-        let Some((scheme, rest)) = value.and_then(|value| value.split_once(' ')) else {
-            return Self::default();
-        };
-        let rest = rest.trim();
-        if scheme.eq_ignore_ascii_case("bearer") {
-            return Self {
-                token: Some(rest.to_owned()),
-                basic: None,
-            };
-        }
-        if scheme.eq_ignore_ascii_case("basic") {
-            return Self {
-                token: None,
-                basic: decode_basic(rest),
-            };
-        }
-        Self::default()
-    }
-
-    /// A token from a message.
-    pub fn from_token(token: String) -> Self {
-        Self {
-            token: Some(token),
-            basic: None,
-        }
-    }
-}
-
-fn decode_basic(encoded: &str) -> Option<(String, String)> {
-    let text = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
-    let (user, password) = text.split_once(':')?;
-    Some((user.to_owned(), password.to_owned()))
+/// Seconds since 1970.
+pub fn unix_time() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
 }

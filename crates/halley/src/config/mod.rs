@@ -11,6 +11,7 @@ mod limits;
 mod listeners;
 mod log;
 mod logging;
+mod network;
 mod services;
 mod session;
 mod transports;
@@ -24,9 +25,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use transports::is_parameter;
-use values::is_token;
+use values::{is_token, read_secret};
 
-pub use auth::{Auth, User};
+pub use auth::{Auth, Basic, Issuer, Jwt, JwtKey, ProxyHeaders, User};
 pub use browser::{BrowserCookie, Cors, SameSite};
 pub use channels::{ChannelRule, Channels};
 pub use http2::Http2;
@@ -34,6 +35,7 @@ pub use limits::Limits;
 pub use listeners::{Internal, Public};
 pub use log::Log;
 pub use logging::{LogFormat, Logging};
+pub use network::Network;
 pub use services::Service;
 pub use session::{Activity, Overload, Replay, Session, Stale};
 pub use transports::{CallbackPolling, UnknownSessions, WebSocket};
@@ -67,6 +69,12 @@ pub struct Config {
     pub limits: Limits,
     /// Who is asking.
     pub auth: Auth,
+    /// Tokens of `jwt`.
+    pub jwt: Jwt,
+    /// Users whom a proxy has asked already.
+    pub proxy_headers: ProxyHeaders,
+    /// Users with passwords in a file.
+    pub basic: Basic,
     /// Which browser is asking.
     pub browser_cookie: BrowserCookie,
     /// Whose pages may ask.
@@ -121,7 +129,11 @@ impl Config {
         };
         let mut config = read(&table, "defaults")?;
         for (name, value) in variables {
-            if overlay(&mut table, &name, &value) {
+            let is_ours = overlay(&mut table, &name, &value).map_err(|reason| ConfigError::Invalid {
+                place: name.clone(),
+                reason,
+            })?;
+            if is_ours {
                 // After each, so that an error names the variable that is wrong.
                 config = read(&table, &name)?;
             }
@@ -248,6 +260,9 @@ impl Config {
                 return wrong(key, "a number of sessions, or -1 for any number");
             }
         }
+        if let Err((key, reason)) = self.check_identity() {
+            return wrong(key, &reason);
+        }
         if let Err((key, reason)) = self.http2.check() {
             return wrong(&format!("http2.{key}"), reason);
         }
@@ -344,27 +359,36 @@ fn read(table: &toml::Table, place: &str) -> Result<Config, ConfigError> {
 /// `HALLEY_SESSION__MAX_INTERVAL=20s` is `session.max_interval = "20s"`. A value that is TOML (a number, a list) is taken as
 /// such, anything else as text. Returns whether the variable is one of ours: those with one underscore are not, since an
 /// orchestrator makes up `HALLEY_PORT` and the like for a service of that name.
-fn overlay(table: &mut toml::Table, name: &str, value: &str) -> bool {
+fn overlay(table: &mut toml::Table, name: &str, value: &str) -> Result<bool, String> {
     let Some((section, key)) = name
         .strip_prefix("HALLEY_")
         .and_then(|name| name.split_once("__"))
     else {
-        return false;
+        return Ok(false);
     };
-    let value = value
-        .parse::<toml::Value>()
-        .unwrap_or_else(|_| toml::Value::String(value.to_owned()));
     let section = table
         .entry(section.to_lowercase())
         .or_insert_with(|| toml::Table::new().into());
+    let key = key.to_lowercase();
+    // HALLEY_SECTION__KEY_FILE is the path of a file that holds the value, as orchestrators mount secrets.
+    let (key, value) = match key.strip_suffix("_file") {
+        Some(key) => (key.to_owned(), read_secret(value)?.into()),
+        None => (key, parsed(value)),
+    };
     if !section.is_table() {
         // A list of blocks has no keys, and the error will say so.
         *section = toml::Table::new().into();
     }
     if let Some(section) = section.as_table_mut() {
-        section.insert(key.to_lowercase(), value);
+        section.insert(key, value);
     }
-    true
+    Ok(true)
+}
+
+fn parsed(value: &str) -> toml::Value {
+    value
+        .parse()
+        .unwrap_or_else(|_| toml::Value::String(value.to_owned()))
 }
 
 /// The error with its line of `text`, unless a token or secret is on it: errors end up in logs.
@@ -378,7 +402,7 @@ fn invalid(place: &str, text: &str, mut error: toml::de::Error) -> ConfigError {
         && text
             .lines()
             .nth(line)
-            .is_some_and(|line| line.contains("token") || line.contains("secret"))
+            .is_some_and(|line| SECRETS.iter().any(|word| line.contains(word)))
     {
         error.set_input(None);
         reason = format!("line {}: ", line + 1);
@@ -389,6 +413,9 @@ fn invalid(place: &str, text: &str, mut error: toml::de::Error) -> ConfigError {
         reason,
     }
 }
+
+/// What lines of the configuration have in them that are not repeated.
+const SECRETS: [&str; 5] = ["token", "secret", "pem", "hash", "password"];
 
 /// Far above what a machine can hold, and below what the accept loop can count.
 const CONNECTIONS_MAX: usize = 1_000_000_000;

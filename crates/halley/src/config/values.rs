@@ -41,17 +41,38 @@ pub(super) fn signing_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Resu
     text_of("secret", deserializer)
 }
 
+pub(super) fn pem<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    text_of("pem", deserializer)
+}
+
+/// A text, or `{ file = "PATH" }` for what a file holds: secrets are mounted as files, and need not be in the configuration.
 /// serde's own words for a wrong type repeat the value.
 fn text_of<'de, D: Deserializer<'de>>(what: &str, deserializer: D) -> Result<String, D::Error> {
     match toml::Value::deserialize(deserializer)? {
         toml::Value::String(text) => Ok(text),
+        toml::Value::Table(table) if table.len() == 1 && table.contains_key("file") => {
+            match table.get("file") {
+                Some(toml::Value::String(path)) => read_secret(path).map_err(de::Error::custom),
+                Some(_) | None => Err(de::Error::custom(format!(
+                    "the file of a {what} is a path, in quotes"
+                ))),
+            }
+        }
         toml::Value::Integer(_)
         | toml::Value::Float(_)
         | toml::Value::Boolean(_)
         | toml::Value::Datetime(_)
         | toml::Value::Array(_)
-        | toml::Value::Table(_) => Err(de::Error::custom(format!("a {what} is a text, in quotes"))),
+        | toml::Value::Table(_) => Err(de::Error::custom(format!(
+            "a {what} is a text, in quotes, or {{ file = \"PATH\" }}"
+        ))),
     }
+}
+
+/// What a file holds, without the line's end that editors put behind it.
+pub(super) fn read_secret(path: &str) -> Result<String, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 impl fmt::Debug for Span {

@@ -27,7 +27,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use routing::Routing;
 
-use crate::auth::{Browser, Principal};
+use crate::auth::{Browser, Denial, Principal};
 use crate::log::{EventLog, Interest, Limit, LogError, SessionRecord, SessionStore};
 use crate::metrics::Metrics;
 
@@ -81,8 +81,8 @@ pub struct Overload {
 pub struct Requester {
     /// Shown credentials were good, and this is whose they are.
     pub principal: Option<Principal>,
-    /// Shown credentials were wrong.
-    pub refused: bool,
+    /// Shown credentials do not count.
+    pub refused: Option<Denial>,
     /// The browser cookie.
     pub browser: Option<Browser>,
     /// Neither cookies nor headers say anything here, so a session that is opened belongs to no browser.
@@ -275,7 +275,7 @@ impl Sessions {
     ///   is all that its client has to show, and opens it for whoever knows it. No other session is opened by that alone,
     ///   unless `trust_client_session` says so.
     fn belongs(&self, owner: &Owner, who: &Requester) -> bool {
-        if who.refused {
+        if who.refused.is_some() {
             return false;
         }
         let same_browser = owner.browser.is_some() && owner.browser == who.browser;

@@ -13,7 +13,7 @@ use tracing::debug;
 
 use super::unknown::Stray;
 use super::{Attached, Public};
-use crate::auth::Credentials;
+use crate::auth::{Credentials, Denial};
 use crate::event::{Audience, Event, wall_clock};
 use crate::log::LogError;
 use crate::metrics::Outcome;
@@ -116,10 +116,10 @@ impl Exchange<'_> {
     async fn handshake(&mut self, message: &Message<'_>) {
         self.learn_token(message).await;
         let principal = match (&self.who.principal, self.who.refused) {
-            (Some(principal), false) => principal.clone(),
-            (None | Some(_), _) => {
-                self.count_handshake("denied");
-                return self.reply(Box::new(deny_handshake(message)));
+            (Some(principal), None) => principal.clone(),
+            (None | Some(_), denial) => {
+                self.count_handshake(denial.map_or("credentials_missing", Denial::label));
+                return self.reply(Box::new(deny_handshake(message, refusal(denial))));
             }
         };
         if self.who.browser.is_none() && !self.who.browserless {
@@ -268,13 +268,8 @@ impl Exchange<'_> {
 
     /// A client that can set no headers shows its token in the message: `"ext":{"token":"…"}`.
     async fn learn_token(&mut self, message: &Message<'_>) {
-        if let Some(token) = message.ext_text("token") {
-            self.who.learn(
-                self.public
-                    .authenticator
-                    .judge(&Credentials::from_token(token))
-                    .await,
-            );
+        if let Some(shown) = Credentials::of_message(message) {
+            self.who.learn(self.public.authenticator.judge(&shown).await);
         }
     }
 
@@ -322,6 +317,16 @@ impl Exchange<'_> {
             .handshakes
             .get_or_create(&Outcome { result })
             .inc();
+    }
+}
+
+/// What somebody is told who may not have a session.
+fn refusal(denial: Option<Denial>) -> Failure {
+    match denial {
+        None | Some(Denial::Wrong) => Failure::HandshakeDenied,
+        Some(Denial::Expired) => Failure::CredentialsExpired,
+        Some(Denial::Revoked) => Failure::CredentialsRevoked,
+        Some(Denial::Unavailable) => Failure::CredentialsUnavailable,
     }
 }
 

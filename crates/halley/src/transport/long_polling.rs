@@ -25,7 +25,7 @@ const LABEL: metrics::Transport = metrics::Transport {
 };
 
 async fn answer(public: Arc<Public>, connection: Connection, request: Request<Incoming>) -> Reply {
-    let mut who = public.requester(&connection, &request).await;
+    let mut who = public.requester(&connection, &request, None).await;
     let knew_browser = who.browser.is_some();
     let body = match http::read_body(request.into_body(), public.body_limit(), public.body_timeout()).await {
         Ok(body) => body,

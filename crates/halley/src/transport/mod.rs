@@ -279,12 +279,13 @@ impl Public {
         )
     }
 
-    /// Who sends this request, as far as its headers say.
-    async fn requester(&self, connection: &Connection, request: &Request<Incoming>) -> Requester {
-        let authorization = request
-            .headers()
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok());
+    /// Who sends this request, as far as its headers say; and its query, where that may.
+    async fn requester(
+        &self,
+        connection: &Connection,
+        request: &Request<Incoming>,
+        query: Option<&str>,
+    ) -> Requester {
         let cookies = request
             .headers()
             .get_all(header::COOKIE)
@@ -295,11 +296,8 @@ impl Public {
             browser,
             ..Requester::default()
         };
-        who.learn(
-            self.authenticator
-                .judge(&Credentials::from_header(authorization))
-                .await,
-        );
+        let shown = Credentials::of_request(request.headers(), query, connection.peer, &self.config.auth);
+        who.learn(self.authenticator.judge(&shown).await);
         who
     }
 
@@ -349,9 +347,9 @@ impl Requester {
         match verdict {
             Verdict::Is(principal) => {
                 self.principal = Some(principal);
-                self.refused = false;
+                self.refused = None;
             }
-            Verdict::Refused => self.refused = true,
+            Verdict::Refused(denial) => self.refused = Some(denial),
             Verdict::Unknown => {}
         }
     }

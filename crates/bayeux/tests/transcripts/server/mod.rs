@@ -258,7 +258,7 @@ impl Server {
 
     fn handshake(&mut self, name: &str, carrier: Carrier, message: &Message<'_>) -> Option<Box<Reply>> {
         if self.denies {
-            return Some(Box::new(deny_handshake(message)));
+            return Some(Box::new(deny_handshake(message, Failure::HandshakeDenied)));
         }
         self.handshakes += 1;
         let id = format!("s{}", self.handshakes);

@@ -104,7 +104,9 @@ async fn answer(public: Arc<Public>, connection: Connection, mut request: Reques
     }
     let accept = derive_accept_key(key.as_bytes());
     let mut response = switch_protocols(&accept, protocol);
-    let mut who = public.requester(&connection, &request).await;
+    let mut who = public
+        .requester(&connection, &request, request.uri().query())
+        .await;
     let mut cookie = None;
     if who.browser.is_none() {
         let browser = public.browsers.issue();
