@@ -154,6 +154,7 @@ impl ReplyAdvice {
             | Failure::SubscriptionInvalid
             | Failure::UnsubscribeFailed
             | Failure::HandshakeNotFirst
+            | Failure::CredentialsWrong
             | Failure::ChannelInvalid
             | Failure::IdInvalid
             | Failure::PublishFailed

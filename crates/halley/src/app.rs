@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::api::{Api, ApiService};
-use crate::auth::{self, AuthError, Browsers};
+use crate::auth::{self, AuthError, Browsers, Revocations};
 use crate::config::Config;
 use crate::cors::Cors;
 use crate::dispatch;
@@ -86,9 +86,11 @@ impl App {
             },
         };
         let protocol = protocol(&config, &transports);
+        let revocations = Arc::new(Revocations::load(Arc::clone(&storage.sessions)).await?);
         let sessions = Arc::new(Sessions::new(
             Arc::clone(&storage.log),
             Arc::clone(&storage.sessions),
+            Arc::clone(&revocations),
             Arc::new(protocol.clone()),
             options,
             Arc::clone(&metrics),
@@ -99,6 +101,7 @@ impl App {
             sessions: Arc::clone(&sessions),
             log: Arc::clone(&storage.log),
             authenticator,
+            revocations: Arc::clone(&revocations),
             transports,
             browsers: Browsers::new(storage.sessions.secret(), &config.browser_cookie),
             cors: Cors::new(&config.cors),
@@ -121,6 +124,8 @@ impl App {
                 log: Arc::clone(&storage.log),
                 sessions: Arc::clone(&storage.sessions),
             },
+            revocations: Arc::clone(&revocations),
+            revoked_for: config.jwt.max_lifetime.0 + config.jwt.skew.0,
             metrics: Arc::clone(&metrics),
             body_timeout: config.limits.body_timeout.0,
             ready: AtomicBool::new(true),
@@ -140,6 +145,7 @@ impl App {
             tokio::spawn(Arc::clone(&sessions).run_timers(shutdown.clone())),
             tokio::spawn(sessions.run_sweeper(shutdown.clone())),
             tokio::spawn(retain(Arc::clone(&storage.log), shutdown.clone())),
+            tokio::spawn(forget_revocations(revocations, shutdown.clone())),
         ];
         let listeners = [
             tokio::spawn(http::listen(
@@ -294,6 +300,19 @@ async fn retain(log: Arc<dyn log::EventLog>, mut shutdown: Shutdown) {
         }
         if let Err(error) = log.retain(SystemTime::now()).await {
             warn!(%error, "old events were not dropped");
+        }
+    }
+}
+
+async fn forget_revocations(revocations: Arc<Revocations>, mut shutdown: Shutdown) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(60));
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shutdown.wait() => return,
+        }
+        if let Err(error) = revocations.sweep().await {
+            warn!(%error, "revocations that have ended were not forgotten");
         }
     }
 }

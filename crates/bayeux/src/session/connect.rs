@@ -94,6 +94,13 @@ impl Connects {
         self.held.is_some()
     }
 
+    /// Gives up the connect that this carrier holds, and hands out its reply.
+    pub(super) fn take_held(&mut self, carrier: Carrier) -> Option<Box<Reply>> {
+        let held = self.held.take_if(|held| held.carrier == carrier)?;
+        self.advised = Some(carrier.kind);
+        Some(held.reply)
+    }
+
     fn is_held_by(&self, carrier: Carrier) -> bool {
         self.held.as_ref().is_some_and(|held| held.carrier == carrier)
     }

@@ -1,5 +1,6 @@
 //! The internal listener: publishing, sessions, health, metrics.
 
+mod revoke;
 mod roster;
 
 use std::net::SocketAddr;
@@ -7,10 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode, header};
 
 use self::roster::Question;
+use crate::auth::Revocations;
 use crate::http::{self, Reply, Service};
 use crate::ingest::Ingest;
 use crate::log::Opened;
@@ -26,6 +29,10 @@ pub struct Api {
     pub sessions: Arc<Sessions>,
     /// For their state.
     pub storage: Opened,
+    /// What does not count any more.
+    pub revocations: Arc<Revocations>,
+    /// How long that is remembered unless the operator says otherwise: until every token has ended that is out there.
+    pub revoked_for: Duration,
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
     /// Time for a request body.
@@ -59,6 +66,7 @@ impl Api {
         match (request.method(), path.as_str()) {
             (&Method::POST, "/api/v1/events") => self.publish(request.into_body()).await,
             (_, "/api/v1/events") => not_allowed("POST"),
+            (_, "/api/v1/revocations") => self.answer_about_revocations(request).await,
             (&Method::GET | &Method::HEAD, "/livez") => http::text(StatusCode::OK, "ok\n"),
             (&Method::GET | &Method::HEAD, "/readyz") => self.readiness(),
             (&Method::GET | &Method::HEAD, "/metrics") => self.metrics(),
@@ -72,10 +80,16 @@ impl Api {
     }
 
     async fn publish(&self, body: Incoming) -> Reply {
-        let limit = self.ingest.body_limit();
-        match http::read_body(body, limit, self.body_timeout).await {
+        match self.read(body, self.ingest.body_limit()).await {
             Ok(body) => self.ingest.publish(body).await,
-            Err(refused) => {
+            Err(refusal) => refusal,
+        }
+    }
+
+    async fn read(&self, body: Incoming, limit: usize) -> Result<Bytes, Reply> {
+        http::read_body(body, limit, self.body_timeout)
+            .await
+            .map_err(|refused| {
                 let detail = match refused {
                     http::BodyRefused::TooLarge => {
                         format!("the body is larger than the {limit} bytes allowed")
@@ -84,8 +98,7 @@ impl Api {
                     http::BodyRefused::Broken => "the body ended early".to_owned(),
                 };
                 Problem::new(refused.status(), "body-refused", "The body was not read", detail).response()
-            }
-        }
+            })
     }
 
     fn readiness(&self) -> Reply {
@@ -115,7 +128,7 @@ impl Api {
 
 fn nothing_at(path: &str) -> Reply {
     let detail = format!(
-        "there is nothing at {path}; see /api/v1/events, /api/v1/sessions, /api/v1/users, /livez, /readyz, /metrics"
+        "there is nothing at {path}; see /api/v1/events, /api/v1/sessions, /api/v1/users, /api/v1/revocations, /livez, /readyz, /metrics"
     );
     Problem::new(
         StatusCode::NOT_FOUND,

@@ -304,6 +304,7 @@ impl Config {
                 .iter()
                 .map(|service| service.channel.clone())
                 .collect(),
+            expiry_warning: self.auth.warning.0,
             handshake_reconnect: self.session.handshake_reconnect,
             atomic_subscriptions: self.session.atomic_subscriptions,
             meta_connect_deliver_only: self.session.meta_connect_deliver_only,

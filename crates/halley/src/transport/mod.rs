@@ -21,7 +21,7 @@ use hyper::{Method, Request, StatusCode, Version, header};
 use parking_lot::Mutex;
 use thiserror::Error;
 
-use crate::auth::{Authenticator, Browsers, Credentials, Verdict};
+use crate::auth::{Authenticator, Browsers, Credentials, Principal, Revocations, Verdict};
 use crate::config::Config;
 use crate::cors::{Cors, Source};
 use crate::http::{self, Reply, Service, Shutdown};
@@ -84,6 +84,8 @@ pub struct Public {
     pub log: Arc<dyn EventLog>,
     /// Says who is asking.
     pub authenticator: Arc<dyn Authenticator>,
+    /// What does not count any more.
+    pub revocations: Arc<Revocations>,
     /// The transports that are spoken here.
     pub transports: Vec<&'static Transport>,
     /// Issues and recognises browser cookies.
@@ -282,6 +284,13 @@ impl Public {
         };
         who.learn(self.authenticator.judge(&Credentials::default()).await);
         who
+    }
+
+    fn is_revoked(&self, principal: &Principal) -> bool {
+        let Principal {
+            tenant, user, token, ..
+        } = principal;
+        self.revocations.holds(tenant, user.as_ref(), token.as_deref())
     }
 
     /// How to answer a peer that asked for sessions that are unknown, perhaps beside one that is known.
