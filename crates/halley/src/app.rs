@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use crate::api::{Api, ApiService};
+use crate::api::{Access, AccessError, Api, ApiService};
 use crate::auth::{self, AuthError, Browsers, Revocations};
 use crate::config::Config;
 use crate::cors::Cors;
@@ -46,6 +46,9 @@ pub enum AppError {
     /// The authenticator cannot be made.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// The internal listener cannot be guarded.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The transports cannot be spoken.
     #[error(transparent)]
     Transport(#[from] TransportError),
@@ -68,6 +71,8 @@ impl App {
     /// Opens the log, listens on both addresses, and serves.
     pub async fn start(config: Config) -> Result<Self, AppError> {
         let authenticator = auth::make(&config)?;
+        let access = Access::new(&config)?;
+        let is_exposed = access.is_open() && !config.internal.listen.ip().is_loopback();
         let transports = transport::named(&config.public.transports)?;
         let opening = (config.log.url.clone(), config.storage());
         let opened = tokio::task::spawn_blocking(move || log::open(&opening.0, &opening.1)).await;
@@ -113,6 +118,7 @@ impl App {
             shutdown: shutdown.clone(),
         });
         let api = Arc::new(Api {
+            access,
             ingest: Ingest::new(
                 Arc::clone(&storage.log),
                 protocol,
@@ -162,6 +168,11 @@ impl App {
             )),
         ];
         info!(public = %addresses.0, internal = %addresses.1, log = %config.log.url, auth = %config.auth.kind, "ready");
+        if is_exposed {
+            warn!(
+                "internal.listen is not on this machine alone, and without internal.keys it asks nobody who they are"
+            );
+        }
         if config.auth.kind == "anonymous" {
             warn!("auth.kind is anonymous: clients have no user, so events for a user reach nobody");
         }

@@ -11,5 +11,6 @@ mod events;
 mod it;
 mod lifetimes;
 mod presenting;
+mod publishers;
 mod revocation;
 mod tokens;

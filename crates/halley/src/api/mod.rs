@@ -1,5 +1,6 @@
 //! The internal listener: publishing, sessions, health, metrics.
 
+mod access;
 mod revoke;
 mod roster;
 
@@ -12,10 +13,12 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode, header};
 
+use self::access::Action;
+pub use self::access::{Access, AccessError};
 use self::roster::Question;
 use crate::auth::Revocations;
 use crate::http::{self, Reply, Service};
-use crate::ingest::Ingest;
+use crate::ingest::{Grant, Ingest};
 use crate::log::Opened;
 use crate::metrics::{Levels, Metrics};
 use crate::problem::Problem;
@@ -23,6 +26,8 @@ use crate::sessions::Sessions;
 
 /// What the internal listener knows.
 pub struct Api {
+    /// Who may do what.
+    pub access: Access,
     /// The door for publishers.
     pub ingest: Ingest,
     /// To look at, and to end.
@@ -64,24 +69,37 @@ impl Api {
     async fn answer(&self, request: Request<Incoming>) -> Reply {
         let path = request.uri().path().trim_end_matches('/').to_owned();
         match (request.method(), path.as_str()) {
-            (&Method::POST, "/api/v1/events") => self.publish(request.into_body()).await,
+            (&Method::POST, "/api/v1/events") => {
+                match self.access.admit(request.headers(), Action::Publish).await {
+                    Ok(grant) => self.publish(request.into_body(), &grant).await,
+                    Err(refusal) => refusal,
+                }
+            }
             (_, "/api/v1/events") => not_allowed("POST"),
-            (_, "/api/v1/revocations") => self.answer_about_revocations(request).await,
+            (_, "/api/v1/revocations") => match self.access.admit(request.headers(), Action::Revoke).await {
+                Ok(_) => self.answer_about_revocations(request).await,
+                Err(refusal) => refusal,
+            },
             (&Method::GET | &Method::HEAD, "/livez") => http::text(StatusCode::OK, "ok\n"),
             (&Method::GET | &Method::HEAD, "/readyz") => self.readiness(),
             (&Method::GET | &Method::HEAD, "/metrics") => self.metrics(),
             (_, "/livez" | "/readyz" | "/metrics") => not_allowed("GET, HEAD"),
             _ => match Question::read(request.method(), &path, request.uri().query()) {
-                Some(Ok(question)) => self.answer_about_sessions(question).await,
-                Some(Err(refusal)) => refusal,
+                Some(question) => match self.access.admit(request.headers(), Action::Sessions).await {
+                    Ok(_) => match question {
+                        Ok(question) => self.answer_about_sessions(question).await,
+                        Err(refusal) => refusal,
+                    },
+                    Err(refusal) => refusal,
+                },
                 None => nothing_at(&path),
             },
         }
     }
 
-    async fn publish(&self, body: Incoming) -> Reply {
+    async fn publish(&self, body: Incoming, grant: &Grant) -> Reply {
         match self.read(body, self.ingest.body_limit()).await {
-            Ok(body) => self.ingest.publish(body).await,
+            Ok(body) => self.ingest.publish(body, grant).await,
             Err(refusal) => refusal,
         }
     }

@@ -32,7 +32,7 @@ pub use browser::{BrowserCookie, Cors, SameSite};
 pub use channels::{ChannelRule, Channels};
 pub use http2::Http2;
 pub use limits::Limits;
-pub use listeners::{Internal, Public};
+pub use listeners::{ApiKey, Internal, Public};
 pub use log::Log;
 pub use logging::{LogFormat, Logging};
 pub use network::Network;
