@@ -10,6 +10,7 @@ mod events;
 #[path = "../bad_input/it.rs"]
 mod it;
 mod lifetimes;
+mod matrix;
 mod presenting;
 mod publishers;
 mod revocation;

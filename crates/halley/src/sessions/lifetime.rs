@@ -25,7 +25,6 @@ impl Requester {
         } else {
             return;
         };
-        self.principal = None;
         self.refused = Some(denial);
     }
 }

@@ -95,6 +95,7 @@ impl Exchange<'_> {
         let alone = messages.len() == 1;
         let wall = wall_clock();
         for (place, mut message) in messages.into_iter().enumerate() {
+            let refused = self.who.refused;
             if let Ok(message) = &mut message {
                 message.wall = wall;
             }
@@ -108,6 +109,8 @@ impl Exchange<'_> {
                 }
                 Ok(message) => self.speak(&message, alone).await?,
             }
+            // What one message shows in vain is no reason to refuse the next.
+            self.who.refused = self.who.refused.and(refused);
         }
         self.settle().await?;
         Ok(self.exchanged)
