@@ -36,7 +36,10 @@ fn names() -> BTreeSet<String> {
 fn collect(folder: &Path, names: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         if path.is_dir() {
             if name != "node_modules" && name != "target" {
                 collect(&path, names);
@@ -80,5 +83,8 @@ fn the_threats_are_in_their_order_each_once() {
     let text = document();
     let numbers: Vec<u32> = rows(&text).into_iter().map(|(number, _)| number).collect();
     assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
-    assert!(numbers.iter().all(|number| (1..=41).contains(number)), "{numbers:?}");
+    assert!(
+        numbers.iter().all(|number| (1..=41).contains(number)),
+        "{numbers:?}"
+    );
 }

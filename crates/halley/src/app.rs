@@ -16,6 +16,7 @@ use crate::api::{Access, AccessError, Api, ApiService};
 use crate::auth::{self, AuthError, Browsers, Revocations};
 use crate::config::Config;
 use crate::cors::Cors;
+use crate::denials::Denials;
 use crate::dispatch;
 use crate::http::{self, Bounds, Shutdown};
 use crate::ingest::Ingest;
@@ -113,6 +114,7 @@ impl App {
             crowd: Arc::default(),
             services: Arc::clone(&services),
             metrics: Arc::clone(&metrics),
+            denials: Denials::default(),
             unknown: Mutex::new(Unknown::new(config.unknown_sessions.clone())),
             config: Arc::clone(&config),
             shutdown: shutdown.clone(),

@@ -122,7 +122,9 @@ impl Exchange<'_> {
         let principal = match (&self.who.principal, self.who.refused) {
             (Some(principal), None) => principal.clone(),
             (None | Some(_), denial) => {
-                self.count_handshake(denial.map_or("credentials_missing", Denial::label));
+                let reason = denial.map_or("credentials_missing", Denial::label);
+                self.count_handshake(reason);
+                self.public.denials.say(reason, None, None);
                 return self.reply(Box::new(deny_handshake(message, refusal(denial))));
             }
         };
@@ -175,7 +177,10 @@ impl Exchange<'_> {
     fn take(&mut self, handle: &Arc<Handle>, handled: Handled, message: &Message<'_>) {
         self.writes.extend(handled.written);
         match handled.answer {
-            Answer::Reply(reply) => self.reply(reply),
+            Answer::Reply(reply) => {
+                self.note_denial(handle, &reply, message);
+                self.reply(reply);
+            }
             Answer::Service(call, reply) => {
                 self.reply(reply);
                 self.ask(handle, call, message.data);
@@ -195,6 +200,24 @@ impl Exchange<'_> {
                 self.reply(Box::new(reply));
             }
         }
+    }
+
+    fn note_denial(&self, handle: &Handle, reply: &Reply, message: &Message<'_>) {
+        let Some(Failure::Denied(_) | Failure::NotGranted(_)) = reply.error() else {
+            return;
+        };
+        let channel = match &message.target {
+            Target::Publish(channel) | Target::Service(channel) => Some(channel.as_str()),
+            // Patterns that were asked for are as the client wrote them.
+            Target::Handshake
+            | Target::Connect
+            | Target::Subscribe
+            | Target::Unsubscribe
+            | Target::Disconnect => None,
+        };
+        let reason = reply.error().map_or("denied", Failure::label);
+        let session = handle.public_id().to_string();
+        self.public.denials.say(reason, Some(&session), channel);
     }
 
     /// Asks a service, and does not wait for it.

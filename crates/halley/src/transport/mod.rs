@@ -24,6 +24,7 @@ use thiserror::Error;
 use crate::auth::{Authenticator, Browsers, Credentials, Principal, Revocations, Verdict};
 use crate::config::Config;
 use crate::cors::{Cors, Source};
+use crate::denials::Denials;
 use crate::http::{self, Reply, Service, Shutdown};
 use crate::log::EventLog;
 use crate::metrics::{Metrics, Outcome};
@@ -98,6 +99,8 @@ pub struct Public {
     pub services: Arc<Services>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Says what was denied.
+    pub denials: Denials,
     /// Who was told that a session is unknown.
     pub unknown: Mutex<Unknown>,
     /// Paths and bounds.
