@@ -101,7 +101,7 @@ impl Client {
                 Output::Direct(message) => out.direct(&message),
                 Output::Reply(reply) => out.reply(&reply),
                 Output::Ping(offset) => self.session.handle_pong(self.now, self.carrier(), offset),
-                Output::ReadLog(_) | Output::Superseded => {}
+                Output::ReadLog(_) | Output::Superseded | Output::Refused => {}
             }
         }
     }

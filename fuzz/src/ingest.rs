@@ -13,7 +13,7 @@ use futures::FutureExt;
 use futures::future::{self, BoxFuture};
 use halley::config::Limits;
 use halley::event::{Audience, Event};
-use halley::ingest::Ingest;
+use halley::ingest::{Grant, Ingest};
 use halley::log::{Bounds, Epoch, EventLog, Followed, Interest, Limit, LogError, Page, Position};
 use halley::metrics::Metrics;
 use http_body_util::BodyExt;
@@ -199,7 +199,10 @@ impl Door {
 
     /// The status and the body of the answer.
     fn publish(&self, body: &[u8]) -> (u16, Bytes) {
-        let reply = self.ingest.publish(Bytes::copy_from_slice(body)).now_or_never();
+        let reply = self
+            .ingest
+            .publish(Bytes::copy_from_slice(body), &Grant::default())
+            .now_or_never();
         let reply = reply.expect("it waits for nothing but the log");
         let status = reply.status().as_u16();
         let answer = reply.into_body().collect().now_or_never().expect("it is there");

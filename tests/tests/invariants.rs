@@ -330,7 +330,10 @@ fn every_log_is_a_file_and_a_line() {
 
 #[test]
 fn every_authenticator_is_a_file_and_a_line() {
-    expect_a_line_for_every_kind("crates/halley/src/auth", &["cookie", "credentials"]);
+    expect_a_line_for_every_kind(
+        "crates/halley/src/auth",
+        &["cookie", "credentials", "revocations"],
+    );
 }
 
 #[test]

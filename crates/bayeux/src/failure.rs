@@ -34,6 +34,8 @@ pub enum Failure {
     HandshakeDenied,
     /// *Ours:* the credentials of whoever asks, or those that the session was known by, were good once.
     CredentialsExpired,
+    /// *Ours:* the credentials that are to renew a session are wrong.
+    CredentialsWrong,
     /// *Ours:* they were revoked.
     CredentialsRevoked,
     /// *Ours:* nobody can say now whether they are good.
@@ -101,6 +103,7 @@ impl fmt::Display for Failure {
             Self::UnsubscribeFailed => formatter.write_str("403::unsubscribe_failed"),
             Self::HandshakeDenied => formatter.write_str("403::handshake_denied"),
             Self::CredentialsExpired => formatter.write_str("401::credentials_expired"),
+            Self::CredentialsWrong => formatter.write_str("401::credentials_wrong"),
             Self::CredentialsRevoked => formatter.write_str("401::credentials_revoked"),
             Self::CredentialsUnavailable => formatter.write_str("503::credentials_unavailable"),
             Self::ChannelInvalid => formatter.write_str("405::channel_invalid"),
@@ -129,6 +132,7 @@ impl Failure {
             Self::UnsubscribeFailed => "unsubscribe_failed",
             Self::HandshakeDenied => "handshake_denied",
             Self::CredentialsExpired => "credentials_expired",
+            Self::CredentialsWrong => "credentials_wrong",
             Self::CredentialsRevoked => "credentials_revoked",
             Self::CredentialsUnavailable => "credentials_unavailable",
             Self::ChannelInvalid => "channel_invalid",

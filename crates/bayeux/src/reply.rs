@@ -190,6 +190,7 @@ impl ReplyAdvice {
             | Failure::SubscriptionInvalid
             | Failure::UnsubscribeFailed
             | Failure::HandshakeNotFirst
+            | Failure::CredentialsWrong
             | Failure::ChannelInvalid
             | Failure::IdInvalid
             | Failure::PublishFailed

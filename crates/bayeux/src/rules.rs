@@ -311,4 +311,61 @@ mod tests {
         assert_eq!(rules().traits(&channel, true).lazy, Some(Duration::from_secs(5)));
         assert_eq!(rules().traits(&channel, false).lazy, None);
     }
+
+    /// Every outcome, as docs/security.md has it: what the rule says, and what becomes of a client without a user, of a user
+    /// without the role, and of one with it.
+    #[test]
+    fn a_decision_is_one_of_these_outcomes() {
+        let granted = |action| Err(Failure::NotGranted(action));
+        let policy = |action| Err(Failure::Denied(action));
+        let says = |access: Option<Access>, private: Option<bool>| {
+            Rules::new(vec![Rule {
+                private,
+                publish: access.clone(),
+                subscribe: access,
+                ..Rule::of(pattern("/a/**"))
+            }])
+        };
+        for action in [Action::Publish, Action::Subscribe] {
+            let table = [
+                (None, None, [Ok(()), Ok(()), Ok(())]),
+                (Some(Access::Anyone), None, [Ok(()), Ok(()), Ok(())]),
+                (
+                    Some(roles(&["agent"])),
+                    None,
+                    [granted(action), granted(action), Ok(())],
+                ),
+                (
+                    Some(roles(&[])),
+                    None,
+                    [policy(action), policy(action), policy(action)],
+                ),
+                (None, Some(true), [policy(action), Ok(()), Ok(())]),
+                (Some(Access::Anyone), Some(true), [policy(action), Ok(()), Ok(())]),
+                (
+                    Some(roles(&["agent"])),
+                    Some(true),
+                    [policy(action), granted(action), Ok(())],
+                ),
+                (
+                    Some(roles(&[])),
+                    Some(true),
+                    [policy(action), policy(action), policy(action)],
+                ),
+                (None, Some(false), [Ok(()), Ok(()), Ok(())]),
+            ];
+            for (access, private, outcomes) in table {
+                let who = [Rights::default(), with_roles(&["other"]), with_roles(&["agent"])];
+                let rules = says(access.clone(), private);
+                let decide = |rights: &Rights| match action {
+                    Action::Publish => rules.may_publish(rights, &name("/a/b")),
+                    Action::Subscribe | Action::Create | Action::ChannelCreate => {
+                        rules.may_subscribe(rights, &name("/a/b"))
+                    }
+                };
+                let decided = who.map(|rights| decide(&rights));
+                assert_eq!(decided, outcomes, "{access:?} private={private:?} {action:?}");
+            }
+        }
+    }
 }

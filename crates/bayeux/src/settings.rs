@@ -29,6 +29,8 @@ pub struct Settings {
     pub rules: Arc<Rules>,
     /// Channels that a service answers.
     pub services: Vec<ChannelPattern>,
+    /// How long before its credentials end a client is told so; zero for never.
+    pub expiry_warning: Duration,
     /// Replies advise how long a client may be away before it shakes hands by itself (CometD: `handshakeReconnect`).
     pub handshake_reconnect: bool,
     /// A list of subscriptions is taken as a whole or not at all. CometD takes what comes before the first refusal.
@@ -119,6 +121,7 @@ impl Default for Settings {
             connection_types: vec!["websocket", "long-polling"],
             rules: Arc::default(),
             services: Vec::new(),
+            expiry_warning: Duration::ZERO,
             handshake_reconnect: false,
             atomic_subscriptions: true,
             meta_connect_deliver_only: false,

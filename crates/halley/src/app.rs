@@ -12,10 +12,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use crate::api::{Api, ApiService};
-use crate::auth::{self, AuthError, Browsers};
+use crate::api::{Access, AccessError, Api, ApiService};
+use crate::auth::{self, AuthError, Browsers, Revocations};
 use crate::config::Config;
 use crate::cors::Cors;
+use crate::denials::Denials;
 use crate::dispatch;
 use crate::http::{self, Bounds, Shutdown};
 use crate::ingest::Ingest;
@@ -46,6 +47,9 @@ pub enum AppError {
     /// The authenticator cannot be made.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// The internal listener cannot be guarded.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The transports cannot be spoken.
     #[error(transparent)]
     Transport(#[from] TransportError),
@@ -68,6 +72,8 @@ impl App {
     /// Opens the log, listens on both addresses, and serves.
     pub async fn start(config: Config) -> Result<Self, AppError> {
         let authenticator = auth::make(&config)?;
+        let access = Access::new(&config)?;
+        let is_exposed = access.is_open() && !config.internal.listen.ip().is_loopback();
         let transports = transport::named(&config.public.transports)?;
         let opening = (config.log.url.clone(), config.storage());
         let opened = tokio::task::spawn_blocking(move || log::open(&opening.0, &opening.1)).await;
@@ -86,9 +92,11 @@ impl App {
             },
         };
         let protocol = protocol(&config, &transports);
+        let revocations = Arc::new(Revocations::load(Arc::clone(&storage.sessions)).await?);
         let sessions = Arc::new(Sessions::new(
             Arc::clone(&storage.log),
             Arc::clone(&storage.sessions),
+            Arc::clone(&revocations),
             Arc::new(protocol.clone()),
             options,
             Arc::clone(&metrics),
@@ -99,6 +107,7 @@ impl App {
             sessions: Arc::clone(&sessions),
             log: Arc::clone(&storage.log),
             authenticator,
+            revocations: Arc::clone(&revocations),
             transports,
             browsers: Browsers::new(&storage.sessions.secret(), &config.browser_cookie),
             cors: Cors::new(&config.cors),
@@ -106,11 +115,13 @@ impl App {
             services: Arc::clone(&services),
             metrics: Arc::clone(&metrics),
             beat: Beat::new(config.websocket.ping_interval.0),
+            denials: Denials::default(),
             unknown: Mutex::new(Unknown::new(config.unknown_sessions.clone())),
             config: Arc::clone(&config),
             shutdown: shutdown.clone(),
         });
         let api = Arc::new(Api {
+            access,
             ingest: Ingest::new(
                 Arc::clone(&storage.log),
                 protocol,
@@ -122,6 +133,8 @@ impl App {
                 log: Arc::clone(&storage.log),
                 sessions: Arc::clone(&storage.sessions),
             },
+            revocations: Arc::clone(&revocations),
+            revoked_for: config.jwt.max_lifetime.0 + config.jwt.skew.0,
             metrics: Arc::clone(&metrics),
             body_timeout: config.limits.body_timeout.0,
             ready: AtomicBool::new(true),
@@ -143,6 +156,7 @@ impl App {
             tokio::spawn(Arc::clone(&sessions).run_timers(shutdown.clone())),
             tokio::spawn(sessions.run_sweeper(shutdown.clone())),
             tokio::spawn(retain(Arc::clone(&storage.log), shutdown.clone())),
+            tokio::spawn(forget_revocations(revocations, shutdown.clone())),
         ];
         let listeners = [
             tokio::spawn(http::listen(
@@ -159,6 +173,11 @@ impl App {
             )),
         ];
         info!(public = %addresses.0, internal = %addresses.1, log = %config.log.url, auth = %config.auth.kind, "ready");
+        if is_exposed {
+            warn!(
+                "internal.listen is not on this machine alone, and without internal.keys it asks nobody who they are"
+            );
+        }
         if config.auth.kind == "anonymous" {
             warn!("auth.kind is anonymous: clients have no user, so events for a user reach nobody");
         }
@@ -297,6 +316,19 @@ async fn retain(log: Arc<dyn log::EventLog>, mut shutdown: Shutdown) {
         }
         if let Err(error) = log.retain(SystemTime::now()).await {
             warn!(%error, "old events were not dropped");
+        }
+    }
+}
+
+async fn forget_revocations(revocations: Arc<Revocations>, mut shutdown: Shutdown) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(60));
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shutdown.wait() => return,
+        }
+        if let Err(error) = revocations.sweep().await {
+            warn!(%error, "revocations that have ended were not forgotten");
         }
     }
 }

@@ -4,16 +4,33 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bayeux::{ChannelName, Traits};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// The subject that a session belongs to, such as `15000`. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct UserId(pub Arc<str>);
 
 /// Whose users and channels somebody is among: nothing crosses from one tenant to another. The empty one is the only one where
 /// nobody has set up any.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Tenant(pub Arc<str>);
+
+/// What is known of a token that was good, but not the token. Times are seconds since 1970.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// Its name (`jti`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Box<str>>,
+    /// When it was issued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued: Option<u64>,
+    /// Until when it is good, with the skew that clocks are allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+}
 
 /// Whom an event is for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bayeux::{ChannelKind, ChannelName, Traits, codec};
+use bayeux::{ChannelKind, ChannelName, ChannelPattern, Traits, codec};
 use bytes::Bytes;
 use hyper::StatusCode;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -31,6 +31,17 @@ pub struct Ingest {
     metrics: Arc<Metrics>,
 }
 
+/// What a publisher may publish. `None` is whatever it likes.
+#[derive(Debug, Clone, Default)]
+pub struct Grant {
+    /// Channels that one of these covers.
+    pub channels: Option<Vec<ChannelPattern>>,
+    /// To these users, and not to everyone.
+    pub users: Option<Vec<Box<str>>>,
+    /// To these tenants.
+    pub tenants: Option<Vec<Box<str>>>,
+}
+
 /// What a publisher sends, field by field as it came. Other fields are refused: a misspelt `user` must not make an event
 /// public, and neither must `"user":null`.
 #[derive(Default)]
@@ -47,6 +58,8 @@ struct Wrong {
     class: &'static str,
     pointer: String,
     detail: String,
+    /// It could be, but not from this publisher.
+    forbidden: bool,
 }
 
 /// What a publisher is told of each event.
@@ -80,13 +93,14 @@ impl Ingest {
     }
 
     /// Takes a body and answers when its events are durable.
-    pub async fn publish(&self, body: Bytes) -> Reply {
+    pub async fn publish(&self, body: Bytes, grant: &Grant) -> Reply {
         let began = Instant::now();
-        let result = match self.parse(&body) {
+        let result = match self.parse(&body, grant) {
             Ok((events, is_array)) => self
                 .append(events)
                 .await
                 .map(|positions| self.stored(&positions, is_array)),
+            Err(problem) if problem.is_forbidden() => Err(("forbidden", problem)),
             Err(problem) => Err(("invalid", problem)),
         };
         self.metrics.append_seconds.observe(began.elapsed().as_secs_f64());
@@ -99,7 +113,7 @@ impl Ingest {
         }
     }
 
-    fn parse(&self, body: &[u8]) -> Result<(Vec<Event>, bool), Problem> {
+    fn parse(&self, body: &[u8], grant: &Grant) -> Result<(Vec<Event>, bool), Problem> {
         let is_array = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
         let elements: Vec<Element<'_>> = if is_array {
             serde_json::from_slice(body).map_err(|error| not_json(&error))?
@@ -124,15 +138,14 @@ impl Ingest {
             .into_iter()
             .enumerate()
             .map(|(index, Element(sent))| {
-                sent.and_then(|sent| self.event(&sent)).map_err(|wrong| {
-                    invalid(wrong.class, wrong.detail).at(format!("{}{}", place(index), wrong.pointer))
-                })
+                sent.and_then(|sent| self.event(&sent, grant))
+                    .map_err(|wrong| wrong.problem(&place(index)))
             })
             .collect::<Result<Vec<_>, _>>()?;
         Ok((events, is_array))
     }
 
-    fn event(&self, sent: &Sent<'_>) -> Result<Event, Wrong> {
+    fn event(&self, sent: &Sent<'_>, grant: &Grant) -> Result<Event, Wrong> {
         let channel = text("channel", sent.channel)?.ok_or_else(|| missing("channel"))?;
         let channel = self
             .channel(&channel)
@@ -141,6 +154,7 @@ impl Ingest {
             None => Audience::Everyone,
             Some(user) => Audience::User(UserId::parse(&user).map_err(|detail| wrong("user", detail))?),
         };
+        grant.allow(&channel, &audience)?;
         let id = text("id", sent.id)?;
         if id
             .as_ref()
@@ -249,6 +263,42 @@ impl Ingest {
     }
 }
 
+impl Grant {
+    fn allow(&self, channel: &ChannelName, audience: &Audience) -> Result<(), Wrong> {
+        let forbidden = |name: &str, detail: &str| {
+            Err(Wrong {
+                forbidden: true,
+                ..wrong(name, detail.to_owned())
+            })
+        };
+        if let Some(channels) = &self.channels
+            && !channels.iter().any(|pattern| pattern.covers(channel))
+        {
+            return forbidden("channel", "this publisher may not publish to this channel");
+        }
+        if let Some(users) = &self.users {
+            return match audience {
+                Audience::User(user) if users.iter().any(|known| **known == *user.0) => Ok(()),
+                Audience::User(_) => forbidden("user", "this publisher may not publish to this user"),
+                Audience::Everyone => forbidden("user", "this publisher may publish to some users only"),
+            };
+        }
+        Ok(())
+    }
+}
+
+impl Wrong {
+    fn problem(self, place: &str) -> Problem {
+        let problem = if self.forbidden {
+            let title = "An event may not be published";
+            Problem::new(StatusCode::FORBIDDEN, "not-allowed", title, self.detail)
+        } else {
+            invalid(self.class, self.detail)
+        };
+        problem.at(format!("{place}{}", self.pointer))
+    }
+}
+
 impl<'a> Sent<'a> {
     fn take(&mut self, name: &str, value: &'a RawValue) -> Result<(), Wrong> {
         let place = match name {
@@ -337,6 +387,7 @@ fn no_object<'a>() -> Result<Sent<'a>, Wrong> {
         class: "invalid-event",
         pointer: String::new(),
         detail: "an event is an object".to_owned(),
+        forbidden: false,
     })
 }
 
@@ -371,6 +422,7 @@ fn wrong(name: &str, detail: String) -> Wrong {
         class: "invalid-event",
         pointer: format!("/{name}"),
         detail,
+        forbidden: false,
     }
 }
 

@@ -9,6 +9,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod cors;
+pub mod denials;
 pub mod dispatch;
 pub mod event;
 pub mod http;

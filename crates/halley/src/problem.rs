@@ -51,6 +51,11 @@ impl Problem {
         self
     }
 
+    /// Whether somebody else could do it.
+    pub fn is_forbidden(&self) -> bool {
+        self.status == StatusCode::FORBIDDEN.as_u16()
+    }
+
     /// The HTTP response.
     pub fn response(&self) -> Reply {
         let body = serde_json::to_vec(self).expect("a problem is made of texts and numbers");

@@ -198,6 +198,13 @@ keys = [{ algorithm = "HS256", secret = "hush-2" }, { algorithm = "RS256", pem =
 channel = "/service/**"
 url = "http://127.0.0.1:1/"
 secret = "hush-4"
+[[internal.keys]]
+name = "voice"
+hash = "hush-5"
+[[internal.issuers]]
+issuer = "us"
+audience = ["halley-api"]
+keys = [{ algorithm = "HS256", secret = "hush-6" }]
 "#;
 
 #[test]

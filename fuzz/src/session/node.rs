@@ -287,6 +287,7 @@ impl Node {
                     .collect(),
             }),
             Output::Superseded => Said::Superseded,
+            Output::Refused => unreachable!("nothing is revoked here"),
             Output::Direct(message) => {
                 let text = serde_json::from_slice(message.message()).expect("a message is JSON");
                 Said::Direct(text, message.size())

@@ -45,9 +45,18 @@ impl It {
 
     /// With a log on disk, which survives [`It::restart`].
     pub(crate) async fn durable() -> Self {
+        Self::durable_with(|_| {}).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn durable_with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let url = format!("file:{}", folder.path().join("data").display());
-        let mut it = Self::with(|config| config.log.url = url).await;
+        let mut it = Self::with(|config| {
+            config.log.url = url;
+            change(config);
+        })
+        .await;
         it._folder = folder;
         it
     }

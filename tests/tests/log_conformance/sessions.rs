@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use bayeux::{ChannelPattern, ClientId, Offset, Snapshot, Subscription};
-use halley::log::SessionRecord;
+use halley::event::{Tenant, Token, UserId};
+use halley::log::{Revocation, Revoked, SessionRecord};
 
 use crate::it::{It, every_durable_kind, every_kind, everyone};
 
@@ -13,6 +14,15 @@ fn record(it: &It, id: &str, cursor: u64, seen: SystemTime) -> SessionRecord {
         client_id: ClientId::new(id),
         user: Some("15000".into()),
         roles: ["supervisor".into()].into(),
+        tenant: Tenant("acme".into()),
+        token: Some(
+            Token {
+                id: Some("t1".into()),
+                issued: Some(1),
+                until: Some(2),
+            }
+            .into(),
+        ),
         browser: None,
         epoch: it.log().epoch().clone(),
         state: Snapshot {
@@ -229,5 +239,55 @@ async fn events_and_records_written_together_are_both_there() {
         }
         it.restart();
         assert_eq!((it.bounds(), it.sessions().count()), ((1, 100), 100));
+    }
+}
+
+fn revocation(what: Revoked, until: u64) -> Revocation {
+    Revocation { what, at: 7, until }
+}
+
+fn revoked() -> [Revoked; 4] {
+    let user = |tenant: &str| Revoked::User {
+        tenant: Tenant(tenant.into()),
+        user: UserId("15000".into()),
+    };
+    [
+        user(""),
+        user("acme"),
+        Revoked::Session("9f86d081884c7d65".into()),
+        Revoked::Token("15000".into()),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_revoked_stays_so_until_it_is_taken_back() {
+    for it in every_kind() {
+        let store = it.sessions();
+        for what in revoked() {
+            store.revoke(revocation(what.clone(), 1)).await.unwrap();
+            // Nobody waits: a later one takes the place of the first.
+            drop(store.revoke(revocation(what, 2)));
+        }
+        let mut known = store.revocations().await.unwrap();
+        known.sort_by_key(|one| revoked().iter().position(|what| *what == one.what));
+        assert_eq!(known, revoked().map(|what| revocation(what, 2)));
+        assert_eq!(store.count(), 0, "they are no sessions");
+        let [first, rest @ ..] = revoked();
+        store.pardon(&first).await.unwrap();
+        store.pardon(&first).await.unwrap();
+        let known = store.revocations().await.unwrap();
+        assert_eq!(known.len(), rest.len());
+        assert!(known.iter().all(|one| one.what != first));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_revoked_is_revoked_after_a_restart() {
+    for mut it in every_durable_kind() {
+        let [what, ..] = revoked();
+        it.sessions().revoke(revocation(what.clone(), 9)).await.unwrap();
+        it.restart();
+        let known = it.sessions().revocations().await.unwrap();
+        assert_eq!(known, [revocation(what, 9)]);
     }
 }

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use super::{Answer, Output, Session};
 use crate::extension::Received;
 use crate::reply::Asked;
-use crate::{Carrier, CarrierKind, Message, ReplyAdvice, Target};
+use crate::{Carrier, CarrierKind, Message, Reply, ReplyAdvice, Target};
 
 /// Bytes of events in an answer on a socket. It leaves in one frame, and clients that were not told otherwise close a socket
 /// that brings a frame of more than 64 KiB.
@@ -93,6 +93,13 @@ impl Connects {
 
     pub(super) fn is_held(&self) -> bool {
         self.held.is_some()
+    }
+
+    /// Gives up the connect that this carrier holds, and hands out its reply.
+    pub(super) fn take_held(&mut self, carrier: Carrier) -> Option<Box<Reply>> {
+        let held = self.held.take_if(|held| held.carrier == carrier)?;
+        self.advised = Some(carrier.kind);
+        Some(Box::new(held.asked.reply()))
     }
 
     fn is_held_by(&self, carrier: Carrier) -> bool {

@@ -123,6 +123,11 @@ impl Session {
 
     /// What to do for this carrier now. Drain it after every `handle_*`; write what it says before polling again.
     pub fn poll_output(&mut self, now: Instant, carrier: Carrier) -> Option<Output> {
+        if let Some(failure) = self.denial(now) {
+            return self
+                .poll_superseded(carrier)
+                .or_else(|| self.poll_denied(now, carrier, &failure));
+        }
         let output = if self.only_pushes(carrier) {
             self.poll_push(now, carrier)
         } else {
@@ -158,6 +163,7 @@ impl Session {
             self.life.deadline(),
             self.proof.deadline(),
             self.lazy.deadline(),
+            self.credentials.deadline(),
         ]
         .into_iter()
         .flatten()
@@ -170,6 +176,7 @@ impl Session {
             | self.handle_connect_timeout(now)
             | self.proof.handle_timeout(now)
             | self.lazy.handle_timeout(now)
+            | self.handle_credentials_timeout(now)
     }
 
     /// Whether everything that waits is in no hurry yet. Sets the clock for the first of it.

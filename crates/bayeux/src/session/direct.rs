@@ -188,7 +188,7 @@ impl Directs {
         self.entries.iter().filter_map(|entry| entry.sent.as_ref())
     }
 
-    fn push(&mut self, message: Direct, limits: &Limits) -> bool {
+    pub(super) fn push(&mut self, message: Direct, limits: &Limits) -> bool {
         while self.bytes + message.size() > limits.direct_bytes {
             if !self.forget_sent() {
                 return false;
@@ -235,13 +235,14 @@ impl Direct {
         })
     }
 
-    pub(super) fn farewell(timestamp: Option<&str>) -> Self {
-        let channel: &RawValue =
-            serde_json::from_str(r#""/meta/disconnect""#).expect("a constant that is JSON");
+    /// A message that nobody asked for.
+    pub(super) fn unasked(channel: &str, data: Option<&RawValue>, timestamp: Option<&str>) -> Self {
+        let channel =
+            RawValue::from_string(format!("\"{channel}\"")).expect("no sign that JSON would escape");
         Self::encode(&Fields {
-            channel,
+            channel: &channel,
             id: None,
-            data: None,
+            data,
             timestamp,
             successful: true,
         })

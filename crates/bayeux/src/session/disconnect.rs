@@ -56,6 +56,10 @@ impl Session {
         let timestamp = received.and_then(|received| self.timestamp(&received, now));
         self.life.end();
         self.connects.release();
-        Some(Output::Direct(Direct::farewell(timestamp.as_deref())))
+        Some(Output::Direct(Direct::unasked(
+            "/meta/disconnect",
+            None,
+            timestamp.as_deref(),
+        )))
     }
 }

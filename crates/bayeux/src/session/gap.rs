@@ -186,7 +186,11 @@ mod tests {
                         gap: None,
                     },
                 ),
-                Output::Event(_) | Output::Direct(_) | Output::Ping(_) | Output::Superseded => {}
+                Output::Event(_)
+                | Output::Direct(_)
+                | Output::Ping(_)
+                | Output::Superseded
+                | Output::Refused => {}
             }
         }
         String::from_utf8(body.finish()).unwrap()

@@ -25,6 +25,11 @@ impl Greeting {
     pub(super) fn is_for(&self, carrier: Carrier) -> bool {
         self.carrier == carrier
     }
+
+    /// The reply, if it has not left.
+    pub(super) fn into_reply(self) -> Option<Reply> {
+        self.reply
+    }
 }
 
 impl Session {

@@ -4,6 +4,7 @@
 //! `handle_*`, the rest are questions. Nothing here waits, reads a clock or does I/O. One file per meta channel.
 
 mod connect;
+mod credentials;
 mod delivery;
 mod direct;
 mod disconnect;
@@ -28,6 +29,7 @@ use crate::{
     Target, Traits,
 };
 
+pub use credentials::AUTH_CHANNEL;
 pub use delivery::{Handover, PageRead};
 pub use direct::Direct;
 pub use handshake::deny as deny_handshake;
@@ -35,6 +37,7 @@ pub use service::{Call, CallResult};
 pub use snapshot::{Snapshot, Subscription};
 
 use connect::Connects;
+use credentials::Credentials;
 use delivery::Lazy;
 use direct::Directs;
 use gap::Gap;
@@ -49,6 +52,7 @@ pub struct Session {
     id: ClientId,
     settings: Arc<Settings>,
     rights: Rights,
+    credentials: Credentials,
     subscriptions: Vec<Subscription>,
     pub(crate) window: Window,
     direct: Directs,
@@ -113,6 +117,8 @@ pub enum Output {
     ReadLog(Offset),
     /// A newer carrier has taken over; nothing more will come for this one.
     Superseded,
+    /// What the session was known by was revoked: close the socket.
+    Refused,
 }
 
 impl Answer {
@@ -149,6 +155,7 @@ impl Session {
             stirred: Stirred::new(now),
             settings,
             rights,
+            credentials: Credentials::default(),
             subscriptions: Vec::new(),
             window,
             direct: Directs::default(),
@@ -253,6 +260,11 @@ impl Session {
             | Target::Service(_)
             | Target::Publish(_) => !self.life.is_ending(),
         };
+        if let Some(failure) = self.denial(now)
+            && message.target != Target::Disconnect
+        {
+            return Answer::reply(Reply::failure(message, failure));
+        }
         if self.life.is_over() || !is_heard {
             return Answer::reply(Reply::failure(message, Failure::SessionUnknown));
         }

@@ -1,5 +1,7 @@
 //! The internal listener: publishing, sessions, health, metrics.
 
+mod access;
+mod revoke;
 mod roster;
 
 use std::net::SocketAddr;
@@ -7,12 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode, header};
 
+use self::access::Action;
+pub use self::access::{Access, AccessError};
 use self::roster::Question;
+use crate::auth::Revocations;
 use crate::http::{self, Reply, Service};
-use crate::ingest::Ingest;
+use crate::ingest::{Grant, Ingest};
 use crate::log::Opened;
 use crate::metrics::{Levels, Metrics};
 use crate::problem::Problem;
@@ -20,12 +26,18 @@ use crate::sessions::Sessions;
 
 /// What the internal listener knows.
 pub struct Api {
+    /// Who may do what.
+    pub access: Access,
     /// The door for publishers.
     pub ingest: Ingest,
     /// To look at, and to end.
     pub sessions: Arc<Sessions>,
     /// For their state.
     pub storage: Opened,
+    /// What does not count any more.
+    pub revocations: Arc<Revocations>,
+    /// How long that is remembered unless the operator says otherwise: until every token has ended that is out there.
+    pub revoked_for: Duration,
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
     /// Time for a request body.
@@ -57,25 +69,45 @@ impl Api {
     async fn answer(&self, request: Request<Incoming>) -> Reply {
         let path = request.uri().path().trim_end_matches('/').to_owned();
         match (request.method(), path.as_str()) {
-            (&Method::POST, "/api/v1/events") => self.publish(request.into_body()).await,
+            (&Method::POST, "/api/v1/events") => {
+                match self.access.admit(request.headers(), Action::Publish).await {
+                    Ok(grant) => self.publish(request.into_body(), &grant).await,
+                    Err(refusal) => refusal,
+                }
+            }
             (_, "/api/v1/events") => not_allowed("POST"),
+            (_, "/api/v1/revocations") => match self.access.admit(request.headers(), Action::Revoke).await {
+                Ok(_) => self.answer_about_revocations(request).await,
+                Err(refusal) => refusal,
+            },
             (&Method::GET | &Method::HEAD, "/livez") => http::text(StatusCode::OK, "ok\n"),
             (&Method::GET | &Method::HEAD, "/readyz") => self.readiness(),
             (&Method::GET | &Method::HEAD, "/metrics") => self.metrics(),
             (_, "/livez" | "/readyz" | "/metrics") => not_allowed("GET, HEAD"),
             _ => match Question::read(request.method(), &path, request.uri().query()) {
-                Some(Ok(question)) => self.answer_about_sessions(question).await,
-                Some(Err(refusal)) => refusal,
+                Some(question) => match self.access.admit(request.headers(), Action::Sessions).await {
+                    Ok(_) => match question {
+                        Ok(question) => self.answer_about_sessions(question).await,
+                        Err(refusal) => refusal,
+                    },
+                    Err(refusal) => refusal,
+                },
                 None => nothing_at(&path),
             },
         }
     }
 
-    async fn publish(&self, body: Incoming) -> Reply {
-        let limit = self.ingest.body_limit();
-        match http::read_body(body, limit, self.body_timeout).await {
-            Ok(body) => self.ingest.publish(body).await,
-            Err(refused) => {
+    async fn publish(&self, body: Incoming, grant: &Grant) -> Reply {
+        match self.read(body, self.ingest.body_limit()).await {
+            Ok(body) => self.ingest.publish(body, grant).await,
+            Err(refusal) => refusal,
+        }
+    }
+
+    async fn read(&self, body: Incoming, limit: usize) -> Result<Bytes, Reply> {
+        http::read_body(body, limit, self.body_timeout)
+            .await
+            .map_err(|refused| {
                 let detail = match refused {
                     http::BodyRefused::TooLarge => {
                         format!("the body is larger than the {limit} bytes allowed")
@@ -84,8 +116,7 @@ impl Api {
                     http::BodyRefused::Broken => "the body ended early".to_owned(),
                 };
                 Problem::new(refused.status(), "body-refused", "The body was not read", detail).response()
-            }
-        }
+            })
     }
 
     fn readiness(&self) -> Reply {
@@ -115,7 +146,7 @@ impl Api {
 
 fn nothing_at(path: &str) -> Reply {
     let detail = format!(
-        "there is nothing at {path}; see /api/v1/events, /api/v1/sessions, /api/v1/users, /livez, /readyz, /metrics"
+        "there is nothing at {path}; see /api/v1/events, /api/v1/sessions, /api/v1/users, /api/v1/revocations, /livez, /readyz, /metrics"
     );
     Problem::new(
         StatusCode::NOT_FOUND,

@@ -151,7 +151,7 @@ fn parse_id(text: &str) -> Result<PublicId, String> {
     ))
 }
 
-fn parse_user(text: &str) -> Result<UserId, String> {
+pub(super) fn parse_user(text: &str) -> Result<UserId, String> {
     let decoded: Cow<'_, str> = percent_decode_str(text)
         .decode_utf8()
         .map_err(|_| "user: not UTF-8, percent-encoded".to_owned())?;

@@ -26,6 +26,11 @@ pub struct Credentials<'a> {
     pub request: Option<(&'a HeaderMap, IpAddr)>,
 }
 
+#[derive(Deserialize)]
+struct Shown {
+    token: String,
+}
+
 impl<'a> Credentials<'a> {
     /// What a request shows. `query` is that of a WebSocket's URL; no other request may bring a token there, since URLs end up
     /// in logs and histories.
@@ -64,18 +69,26 @@ impl<'a> Credentials<'a> {
 
     /// What a message shows, if it shows anything.
     pub fn of_message(message: &Message<'_>) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Authentication {
-            token: String,
-        }
         let nested = || {
             let raw = message.ext.get("authentication")?;
-            serde_json::from_str::<Authentication>(raw.get()).ok()
+            serde_json::from_str::<Shown>(raw.get()).ok()
         };
         message
             .ext_text("token")
             .or_else(|| nested().map(|nested| nested.token))
             .map(Self::from_token)
+    }
+
+    /// What a message brings that is for nothing else: `data` is `{"token":"…"}`, or its `ext` is as in any message.
+    pub fn of_renewal(message: &Message<'_>) -> Self {
+        let data = message
+            .data
+            .and_then(|data| serde_json::from_str::<Shown>(data.get()).ok());
+        match data {
+            Some(shown) => Self::from_token(shown.token),
+            // Without any it is no renewal: an empty token is nobody's.
+            None => Self::of_message(message).unwrap_or_else(|| Self::from_token(String::new())),
+        }
     }
 
     /// A token.

@@ -7,6 +7,7 @@ mod credentials;
 mod fixed;
 mod jwt;
 mod proxy_headers;
+mod revocations;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,12 +17,13 @@ use futures::future::BoxFuture;
 use thiserror::Error;
 
 use crate::config::Config;
-use crate::event::{Tenant, UserId};
+use crate::event::{Tenant, Token, UserId};
 
 pub(crate) use cookie::random_id;
 pub use cookie::{Browser, Browsers};
 pub use credentials::Credentials;
 pub use jwt::{Verified, Verifier};
+pub use revocations::Revocations;
 
 /// One kind of authenticator: its name in `auth.kind`, and how to make it.
 pub struct Kind {
@@ -66,17 +68,6 @@ pub struct Principal {
     pub roles: Arc<[Box<str>]>,
     /// What it was known by, if that is known more closely.
     pub token: Option<Arc<Token>>,
-}
-
-/// What is known of a token that was good, but not the token. Times are seconds since 1970.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Token {
-    /// Its name (`jti`).
-    pub id: Option<Box<str>>,
-    /// When it was issued.
-    pub issued: Option<u64>,
-    /// Until when it is good, with the skew that clocks are allowed.
-    pub until: Option<u64>,
 }
 
 impl Principal {

@@ -111,7 +111,7 @@ pub(super) fn complain(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
 fn code(error: &AppError) -> u8 {
     match error {
         AppError::Log(_) => exit::LOG,
-        AppError::Auth(_) | AppError::Transport(_) => exit::CONFIG,
+        AppError::Auth(_) | AppError::Access(_) | AppError::Transport(_) => exit::CONFIG,
         AppError::Listen { .. } => exit::UNAVAILABLE,
     }
 }

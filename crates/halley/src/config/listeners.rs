@@ -1,8 +1,13 @@
 //! The two listeners.
 
+use std::fmt;
 use std::net::SocketAddr;
 
+use bayeux::ChannelPattern;
 use serde::{Deserialize, Serialize};
+
+use super::Issuer;
+use super::values::{digest, redacted};
 
 /// The listener for clients.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -22,6 +27,56 @@ pub struct Public {
 pub struct Internal {
     /// Address and port.
     pub listen: SocketAddr,
+    /// Who may use it. Everyone, if there are neither keys nor issuers.
+    pub keys: Vec<ApiKey>,
+    /// Who issues tokens for it.
+    pub issuers: Vec<Issuer>,
+}
+
+/// A key of a backend or operator. The key itself is nowhere, only its digest.
+#[derive(Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKey {
+    /// What logs call it.
+    pub name: String,
+    /// The SHA-256 of the key, in hexadecimal.
+    #[serde(serialize_with = "redacted", deserialize_with = "digest")]
+    pub hash: String,
+    /// What it may do: `publish`, `sessions`, `revoke`.
+    #[serde(default = "ApiKey::default_actions")]
+    pub actions: Vec<String>,
+    /// The channels that it may publish to: patterns.
+    #[serde(default = "ApiKey::default_channels")]
+    pub channels: Vec<ChannelPattern>,
+    /// The users that it may publish to; `*` is any user, and everyone.
+    #[serde(default = "ApiKey::any")]
+    pub users: Vec<String>,
+    /// The tenants that it may publish to; `*` is any.
+    #[serde(default = "ApiKey::any")]
+    pub tenants: Vec<String>,
+}
+
+impl ApiKey {
+    fn default_actions() -> Vec<String> {
+        vec!["publish".to_owned()]
+    }
+
+    fn default_channels() -> Vec<ChannelPattern> {
+        vec![ChannelPattern::parse("/**").expect("a constant in the grammar")]
+    }
+
+    fn any() -> Vec<String> {
+        vec!["*".to_owned()]
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ApiKey")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Public {
@@ -38,6 +93,8 @@ impl Default for Internal {
     fn default() -> Self {
         Self {
             listen: ([127, 0, 0, 1], 9090).into(),
+            keys: Vec::new(),
+            issuers: Vec::new(),
         }
     }
 }

@@ -32,7 +32,7 @@ pub use browser::{BrowserCookie, Cors, SameSite};
 pub use channels::{ChannelRule, Channels};
 pub use http2::Http2;
 pub use limits::Limits;
-pub use listeners::{Internal, Public};
+pub use listeners::{ApiKey, Internal, Public};
 pub use log::Log;
 pub use logging::{LogFormat, Logging};
 pub use network::Network;
@@ -304,6 +304,7 @@ impl Config {
                 .iter()
                 .map(|service| service.channel.clone())
                 .collect(),
+            expiry_warning: self.auth.warning.0,
             handshake_reconnect: self.session.handshake_reconnect,
             atomic_subscriptions: self.session.atomic_subscriptions,
             meta_connect_deliver_only: self.session.meta_connect_deliver_only,

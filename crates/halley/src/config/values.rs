@@ -45,6 +45,10 @@ pub(super) fn pem<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, 
     text_of("pem", deserializer)
 }
 
+pub(super) fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    text_of("hash", deserializer)
+}
+
 /// A text, or `{ file = "PATH" }` for what a file holds: secrets are mounted as files, and need not be in the configuration.
 /// serde's own words for a wrong type repeat the value.
 fn text_of<'de, D: Deserializer<'de>>(what: &str, deserializer: D) -> Result<String, D::Error> {

@@ -20,7 +20,7 @@ use super::retention::{Bucket, Buckets};
 use super::tail::Tail;
 use super::{
     Appended, Bounds, Epoch, EventLog, Followed, Interest, Limit, LogError, Opened, Page, Position,
-    SessionRecord, SessionStore, Settings, Wanted, random_epoch, random_secret,
+    Revocation, Revoked, SessionRecord, SessionStore, Settings, Wanted, random_epoch, random_secret,
 };
 use crate::event::{Audience, Event, wall_clock};
 
@@ -55,6 +55,7 @@ pub(super) fn open(place: &str, settings: &Settings) -> Result<Opened, LogError>
         log,
         sessions: Arc::new(Sessions {
             records: Mutex::default(),
+            revocations: Mutex::default(),
             secret: random_secret()?,
         }),
     })
@@ -288,6 +289,7 @@ impl Ids {
 
 struct Sessions {
     records: Mutex<HashMap<ClientId, SessionRecord>>,
+    revocations: Mutex<HashMap<Revoked, Revocation>>,
     secret: Bytes,
 }
 
@@ -330,6 +332,22 @@ impl SessionStore for Sessions {
         let before = records.len();
         records.retain(|_, record| record.seen >= seen);
         future::ready(Ok(before - records.len())).boxed()
+    }
+
+    fn revoke(&self, revocation: Revocation) -> BoxFuture<'static, Result<(), LogError>> {
+        let what = revocation.what.clone();
+        self.revocations.lock().insert(what, revocation);
+        future::ready(Ok(())).boxed()
+    }
+
+    fn pardon(&self, what: &Revoked) -> BoxFuture<'static, Result<(), LogError>> {
+        self.revocations.lock().remove(what);
+        future::ready(Ok(())).boxed()
+    }
+
+    fn revocations(&self) -> BoxFuture<'static, Result<Vec<Revocation>, LogError>> {
+        let all = self.revocations.lock().values().cloned().collect();
+        future::ready(Ok(all)).boxed()
     }
 
     fn count(&self) -> u64 {

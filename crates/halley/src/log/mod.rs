@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use crate::event::{Audience, Event, UserId};
+use crate::event::{Audience, Event, Tenant, Token, UserId};
 
 /// One kind of log: the scheme of its URL, and how to open it.
 pub struct Kind {
@@ -193,12 +193,18 @@ pub struct Followed {
 pub struct SessionRecord {
     /// The session.
     pub client_id: ClientId,
+    /// Whose users its subject is among.
+    #[serde(default, skip_serializing_if = "Tenant::is_only")]
+    pub tenant: Tenant,
     /// Its subject, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<Arc<str>>,
-    /// The roles that its subject had when it shook hands.
+    /// The roles of its subject, by what its client has shown last.
     #[serde(default, skip_serializing_if = "<[Box<str>]>::is_empty")]
     pub roles: Arc<[Box<str>]>,
+    /// What is known of the token that it was last known by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Arc<Token>>,
     /// The browser cookie that it is bound to, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub browser: Option<Arc<str>>,
@@ -208,6 +214,35 @@ pub struct SessionRecord {
     pub state: bayeux::Snapshot,
     /// When the session was last known to be alive.
     pub seen: SystemTime,
+}
+
+/// Who or what does not count any more, whatever is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Revoked {
+    /// What was issued to a user before the revocation.
+    User {
+        /// Whose user.
+        #[serde(default, skip_serializing_if = "Tenant::is_only")]
+        tenant: Tenant,
+        /// Which one.
+        user: UserId,
+    },
+    /// One session, by the name that operators see.
+    Session(Box<str>),
+    /// One token, by its `jti`.
+    Token(Box<str>),
+}
+
+/// A revocation. Times are seconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// Who or what.
+    pub what: Revoked,
+    /// Since when.
+    pub at: u64,
+    /// Until when it is remembered: by then everything that it is about has ended by itself.
+    pub until: u64,
 }
 
 /// Says which records are looked for.
@@ -239,6 +274,15 @@ pub trait SessionStore: Send + Sync {
 
     /// Forgets every record that was last seen before `seen` and says how many. Whoever is seen while it runs stays.
     fn sweep(&self, seen: SystemTime) -> BoxFuture<'static, Result<usize, LogError>>;
+
+    /// Keeps a revocation, in the place of one of the same.
+    fn revoke(&self, revocation: Revocation) -> BoxFuture<'static, Result<(), LogError>>;
+
+    /// Forgets a revocation, if there is one.
+    fn pardon(&self, what: &Revoked) -> BoxFuture<'static, Result<(), LogError>>;
+
+    /// Every revocation, in no order. Sees every write that was called before.
+    fn revocations(&self) -> BoxFuture<'static, Result<Vec<Revocation>, LogError>>;
 
     /// The number of records.
     fn count(&self) -> u64;

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use bayeux::{Carrier, ClientId, Rights, Session};
+use bayeux::{Carrier, ClientId, Session};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::wire::Wires;
 use crate::auth::Browser;
-use crate::event::UserId;
+use crate::event::{Tenant, Token, UserId};
 use crate::log::Epoch;
 
 /// A session that is in memory, and whose it is. The owner never changes.
@@ -27,19 +27,9 @@ pub struct Handle {
 /// Whose a session is.
 #[derive(Debug, Default)]
 pub(super) struct Owner {
+    pub(super) tenant: Tenant,
     pub(super) user: Option<UserId>,
-    /// The roles of the user when the session shook hands.
-    pub(super) roles: Arc<[Box<str>]>,
     pub(super) browser: Option<Browser>,
-}
-
-impl Owner {
-    pub(super) fn rights(&self) -> Rights {
-        Rights {
-            named: self.user.is_some(),
-            roles: Arc::clone(&self.roles),
-        }
-    }
 }
 
 /// Names a session to operators and backends without giving it away: whoever knows a clientId can speak for its session. Part of
@@ -71,6 +61,8 @@ impl fmt::Display for PublicId {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) session: Session,
+    /// What is known of the token that its client has shown last.
+    pub(super) token: Option<Arc<Token>>,
     pub(super) stage: Stage,
     /// Tasks that wait for this session to have something for their carrier; one, but for moments of take-over.
     pub(super) waiting: Vec<(Carrier, Waker)>,

@@ -5,6 +5,7 @@
 
 mod crowd;
 mod handle;
+mod lifetime;
 mod roster;
 mod sleep;
 #[cfg(test)]
@@ -27,7 +28,8 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use routing::Routing;
 
-use crate::auth::{Browser, Denial, Principal};
+use crate::auth::{Browser, Denial, Principal, Revocations};
+use crate::event::Token;
 use crate::log::{EventLog, Interest, Limit, LogError, SessionRecord, SessionStore};
 use crate::metrics::Metrics;
 
@@ -51,6 +53,7 @@ pub struct Sessions {
     next_carrier: AtomicU64,
     log: Arc<dyn EventLog>,
     store: Arc<dyn SessionStore>,
+    revocations: Arc<Revocations>,
     settings: Arc<bayeux::Settings>,
     options: Options,
     metrics: Arc<Metrics>,
@@ -123,6 +126,7 @@ impl Sessions {
     pub fn new(
         log: Arc<dyn EventLog>,
         store: Arc<dyn SessionStore>,
+        revocations: Arc<Revocations>,
         settings: Arc<bayeux::Settings>,
         options: Options,
         metrics: Arc<Metrics>,
@@ -136,6 +140,7 @@ impl Sessions {
             next_carrier: AtomicU64::new(1),
             log,
             store,
+            revocations,
             settings,
             options,
             metrics,
@@ -189,21 +194,24 @@ impl Sessions {
             message,
         );
         let owner = Owner {
+            tenant: principal.tenant.clone(),
             user: principal.user.clone(),
-            roles: Arc::clone(&principal.roles),
             browser,
         };
-        let handle = Arc::new(Handle::new(client_id.clone(), owner, session, false, now));
+        let token = principal.token.clone();
+        let handle = Arc::new(Handle::new(client_id.clone(), owner, token, session, false, now));
         self.by_id.insert(client_id, Arc::clone(&handle));
         if let Some(user) = &handle.owner.user {
             self.routing.join(&user.0, Subscriber(Arc::clone(&handle)));
         }
         let mut state = handle.state.lock();
+        lifetime::begin(&mut state, now, principal.rights());
         let mut routes = Registration {
             sessions: self,
             handle: &handle,
         };
         let answer = state.session.greet(now, carrier, message, reply, &mut routes);
+        self.heed_revocations(&handle, &mut state);
         let listens = !state.session.subscriptions().is_empty();
         let written = listens.then(|| self.put(&handle, &mut state));
         if state.session.is_over() {
@@ -279,13 +287,9 @@ impl Sessions {
             return false;
         }
         let same_browser = owner.browser.is_some() && owner.browser == who.browser;
-        match (
-            &owner.user,
-            who.principal
-                .as_ref()
-                .and_then(|principal| principal.user.as_ref()),
-        ) {
-            (Some(owner), Some(asking)) => owner == asking,
+        let asking = who.principal.as_ref().filter(|asking| asking.user.is_some());
+        match (&owner.user, asking) {
+            (Some(user), Some(asking)) => owner.tenant == asking.tenant && Some(user) == asking.user.as_ref(),
             (None, Some(_)) => false,
             (Some(_) | None, None) => {
                 owner.browser.is_none() || same_browser || self.options.trust_client_session
@@ -411,7 +415,7 @@ impl Sessions {
                 Output::Event(event) => taken += event.size(),
                 Output::Direct(message) => taken += message.size(),
                 Output::Reply(_) => state.answered = Some(carrier),
-                Output::Ping(_) | Output::ReadLog(_) | Output::Superseded => {}
+                Output::Ping(_) | Output::ReadLog(_) | Output::Superseded | Output::Refused => {}
             }
             outputs.push(output);
         }
@@ -657,8 +661,10 @@ impl Sessions {
     fn record(&self, handle: &Handle, state: &State) -> SessionRecord {
         SessionRecord {
             client_id: handle.client_id.clone(),
+            tenant: handle.owner.tenant.clone(),
             user: handle.owner.user.as_ref().map(|user| Arc::clone(&user.0)),
-            roles: Arc::clone(&handle.owner.roles),
+            roles: Arc::clone(&state.session.rights().roles),
+            token: state.token.clone(),
             browser: handle.owner.browser.clone(),
             epoch: state
                 .taken_from
@@ -703,9 +709,17 @@ impl Sessions {
 }
 
 impl Handle {
-    fn new(client_id: ClientId, owner: Owner, session: Session, stored: bool, now: Instant) -> Self {
+    fn new(
+        client_id: ClientId,
+        owner: Owner,
+        token: Option<Arc<Token>>,
+        session: Session,
+        stored: bool,
+        now: Instant,
+    ) -> Self {
         let state = State {
             session,
+            token,
             stage: Stage::Here,
             waiting: Vec::new(),
             wires: Wires::default(),

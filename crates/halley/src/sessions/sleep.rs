@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use bayeux::{ClientId, LogEnds, Offset, Session};
+use bayeux::{ClientId, LogEnds, Offset, Rights, Session};
 use tracing::{debug, warn};
 
 use super::handle::{Handle, Owner, Stage, State};
 use super::timers::TICK;
-use super::{Requester, Sessions, Subscriber};
+use super::{Requester, Sessions, Subscriber, lifetime};
 use crate::http::Shutdown;
 use crate::log::{LogError, SessionRecord};
 
@@ -141,8 +141,8 @@ impl Sessions {
                 return Ok(None);
             };
             let owner = Owner {
+                tenant: record.tenant.clone(),
                 user: record.user.clone().map(crate::event::UserId),
-                roles: Arc::clone(&record.roles),
                 browser: record.browser.clone(),
             };
             if !spoke_before && !self.belongs(&owner, who) {
@@ -158,12 +158,16 @@ impl Sessions {
     /// have left again, perhaps for good.
     pub(super) fn resume(&self, record: SessionRecord, owner: Owner, departures: u64) -> Option<Arc<Handle>> {
         let now = Instant::now();
+        let rights = Rights {
+            named: owner.user.is_some(),
+            roles: Arc::clone(&record.roles),
+        };
         let same_log = record.epoch == *self.log.epoch();
         let ends = self.log_ends();
         let session = Session::resume(
             record.client_id.clone(),
             Arc::clone(&self.settings),
-            owner.rights(),
+            rights.clone(),
             record.state,
             ends,
             same_log,
@@ -173,9 +177,17 @@ impl Sessions {
         if taken_from.is_some() {
             self.metrics.gaps.inc();
         }
-        let handle = Arc::new(Handle::new(record.client_id.clone(), owner, session, true, now));
+        let handle = Arc::new(Handle::new(
+            record.client_id.clone(),
+            owner,
+            record.token,
+            session,
+            true,
+            now,
+        ));
         // Held until the session knows what it may have missed: an event that is routed meanwhile waits for it.
         let mut state = handle.state.lock();
+        lifetime::begin(&mut state, now, rights);
         match self.by_id.entry(record.client_id) {
             dashmap::Entry::Occupied(known) => return Some(Arc::clone(known.get())),
             dashmap::Entry::Vacant(place) => {
@@ -195,6 +207,7 @@ impl Sessions {
         let LogEnds { last, .. } = self.log_ends();
         state.session.handle_missed(last);
         state.taken_from = taken_from;
+        self.heed_revocations(&handle, &mut state);
         // Its record may be about to be swept.
         let cursor = state.session.snapshot().cursor;
         self.say_alive(&handle, &state, cursor);

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use bayeux::codec;
+use futures::FutureExt;
 
 use super::*;
 use crate::event::{Audience, Event};
@@ -35,9 +36,12 @@ impl Broker {
                 lag: 3,
             },
         };
+        let revocations = Revocations::load(Arc::clone(&opened.sessions));
+        let revocations = revocations.now_or_never().expect("in memory").expect("none");
         let sessions = Arc::new(Sessions::new(
             Arc::clone(&opened.log),
             Arc::clone(&opened.sessions),
+            revocations.into(),
             Arc::new(protocol),
             options,
             Arc::default(),
@@ -292,7 +296,8 @@ async fn events_that_a_rule_no_longer_keeps_are_given_to_nobody_and_are_no_gap()
             | Output::Reply(_)
             | Output::Ping(_)
             | Output::ReadLog(_)
-            | Output::Superseded => None,
+            | Output::Superseded
+            | Output::Refused => None,
         })
         .collect();
     assert_eq!(channels, ["/long"]);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bayeux::codec::{self, BodyError, Decoded};
 use bayeux::{
-    Answer, Call, Carrier, CarrierKind, ChannelName, Failure, Handover, Message, Publish, Reply, Target,
-    Traits, deny_handshake,
+    AUTH_CHANNEL, Answer, Call, Carrier, CarrierKind, ChannelName, Failure, Handover, Message, Publish,
+    Reply, Target, Traits, deny_handshake,
 };
 use futures::future::BoxFuture;
 use serde_json::value::RawValue;
@@ -95,6 +95,7 @@ impl Exchange<'_> {
         let alone = messages.len() == 1;
         let wall = wall_clock();
         for (place, mut message) in messages.into_iter().enumerate() {
+            let refused = self.who.refused;
             if let Ok(message) = &mut message {
                 message.wall = wall;
             }
@@ -108,6 +109,8 @@ impl Exchange<'_> {
                 }
                 Ok(message) => self.speak(&message, alone).await?,
             }
+            // What one message shows in vain is no reason to refuse the next.
+            self.who.refused = self.who.refused.and(refused);
         }
         self.settle().await?;
         Ok(self.exchanged)
@@ -115,10 +118,13 @@ impl Exchange<'_> {
 
     async fn handshake(&mut self, message: &Message<'_>) {
         self.learn_token(message).await;
+        self.look_again();
         let principal = match (&self.who.principal, self.who.refused) {
             (Some(principal), None) => principal.clone(),
             (None | Some(_), denial) => {
-                self.count_handshake(denial.map_or("credentials_missing", Denial::label));
+                let reason = denial.map_or("credentials_missing", Denial::label);
+                self.count_handshake(reason);
+                self.public.denials.say(reason, None, None);
                 return self.reply(Box::new(deny_handshake(message, refusal(denial))));
             }
         };
@@ -142,7 +148,7 @@ impl Exchange<'_> {
         loop {
             let Some(handle) = self.session_of(message).await? else {
                 self.note_unknown(message);
-                self.refuse(message, Failure::SessionUnknown);
+                self.refuse(message, self.why_not(message));
                 return Ok(());
             };
             let Some(handled) = self
@@ -171,7 +177,10 @@ impl Exchange<'_> {
     fn take(&mut self, handle: &Arc<Handle>, handled: Handled, message: &Message<'_>) {
         self.writes.extend(handled.written);
         match handled.answer {
-            Answer::Reply(reply) => self.reply(reply),
+            Answer::Reply(reply) => {
+                self.note_denial(handle, &reply, message);
+                self.reply(reply);
+            }
             Answer::Service(call, reply) => {
                 self.reply(reply);
                 self.ask(handle, call, message.data);
@@ -191,6 +200,24 @@ impl Exchange<'_> {
                 self.reply(Box::new(reply));
             }
         }
+    }
+
+    fn note_denial(&self, handle: &Handle, reply: &Reply, message: &Message<'_>) {
+        let Some(Failure::Denied(_) | Failure::NotGranted(_)) = reply.error() else {
+            return;
+        };
+        let channel = match &message.target {
+            Target::Publish(channel) | Target::Service(channel) => Some(channel.as_str()),
+            // Patterns that were asked for are as the client wrote them.
+            Target::Handshake
+            | Target::Connect
+            | Target::Subscribe
+            | Target::Unsubscribe
+            | Target::Disconnect => None,
+        };
+        let reason = reply.error().map_or("denied", Failure::label);
+        let session = handle.public_id().to_string();
+        self.public.denials.say(reason, Some(&session), channel);
     }
 
     /// Asks a service, and does not wait for it.
@@ -238,11 +265,14 @@ impl Exchange<'_> {
         if self.must_shake_hands_here(client_id) {
             return Ok(None);
         }
-        let current = self.exchanged.session.as_ref().or(self.bound);
+        // Whatever was shown before, this is shown now, and has to be good for this very session.
+        let shows = self.learn_token(message).await;
+        let current = self.exchanged.session.as_ref().or(self.bound).cloned();
         if let Some(handle) = current.filter(|handle| handle.client_id().as_str() == client_id)
-            && self.public.sessions.is_here(handle)
+            && self.public.sessions.is_here(&handle)
+            && !shows
         {
-            return Ok(Some(Arc::clone(handle)));
+            return Ok(Some(handle));
         }
         // One session a body: a foreign clientId further down is refused even if it could be found.
         if self
@@ -253,9 +283,29 @@ impl Exchange<'_> {
         {
             return Ok(None);
         }
+        let current = self.exchanged.session.as_ref().or(self.bound);
         let spoke_before = current.is_some_and(|handle| handle.client_id().as_str() == client_id);
-        self.learn_token(message).await;
-        self.public.sessions.find(client_id, self.who, spoke_before).await
+        self.look_again();
+        let sessions = &self.public.sessions;
+        let found = sessions.find(client_id, self.who, spoke_before && !shows).await?;
+        if let (Some(handle), Some(principal), None) = (&found, &self.who.principal, self.who.refused) {
+            sessions.renew(handle, principal);
+        }
+        Ok(found)
+    }
+
+    /// Why a message has no session that it may speak for. Whether there is one is nobody's business without credentials.
+    fn why_not(&self, message: &Message<'_>) -> Failure {
+        match self.who.refused {
+            Some(Denial::Wrong) if is_renewal(message) => Failure::CredentialsWrong,
+            None | Some(Denial::Wrong) => Failure::SessionUnknown,
+            Some(Denial::Expired | Denial::Revoked | Denial::Unavailable) => refusal(self.who.refused),
+        }
+    }
+
+    fn look_again(&mut self) {
+        let public = self.public;
+        self.who.look_again(|principal| public.is_revoked(principal));
     }
 
     /// Where each socket needs a handshake of its own, a session of another carrier is unknown to it.
@@ -266,11 +316,17 @@ impl Exchange<'_> {
             && opened.is_none_or(|opened| opened.as_str() != client_id)
     }
 
-    /// A client that can set no headers shows its token in the message: `"ext":{"token":"…"}`.
-    async fn learn_token(&mut self, message: &Message<'_>) {
-        if let Some(shown) = Credentials::of_message(message) {
-            self.who.learn(self.public.authenticator.judge(&shown).await);
-        }
+    /// A client that can set no headers shows its token in the message, or sends it to the channel for that. Returns whether
+    /// it did.
+    async fn learn_token(&mut self, message: &Message<'_>) -> bool {
+        let shown = if is_renewal(message) {
+            Some(Credentials::of_renewal(message))
+        } else {
+            Credentials::of_message(message)
+        };
+        let Some(shown) = shown else { return false };
+        self.who.learn(self.public.authenticator.judge(&shown).await);
+        true
     }
 
     /// Makes everything durable that the replies will say.
@@ -317,6 +373,18 @@ impl Exchange<'_> {
             .handshakes
             .get_or_create(&Outcome { result })
             .inc();
+    }
+}
+
+fn is_renewal(message: &Message<'_>) -> bool {
+    match &message.target {
+        Target::Service(channel) => channel.as_str() == AUTH_CHANNEL,
+        Target::Handshake
+        | Target::Connect
+        | Target::Subscribe
+        | Target::Unsubscribe
+        | Target::Disconnect
+        | Target::Publish(_) => false,
     }
 }
 

@@ -21,9 +21,10 @@ use hyper::{Method, Request, StatusCode, Version, header};
 use parking_lot::Mutex;
 use thiserror::Error;
 
-use crate::auth::{Authenticator, Browser, Browsers, Credentials, Verdict};
+use crate::auth::{Authenticator, Browser, Browsers, Credentials, Principal, Revocations, Verdict};
 use crate::config::Config;
 use crate::cors::{Cors, Source};
+use crate::denials::Denials;
 use crate::http::{self, Reply, Service, Shutdown};
 use crate::log::EventLog;
 use crate::metrics::{Metrics, Outcome};
@@ -85,6 +86,8 @@ pub struct Public {
     pub log: Arc<dyn EventLog>,
     /// Says who is asking.
     pub authenticator: Arc<dyn Authenticator>,
+    /// What does not count any more.
+    pub revocations: Arc<Revocations>,
     /// The transports that are spoken here.
     pub transports: Vec<&'static Transport>,
     /// Issues and recognises browser cookies.
@@ -99,6 +102,8 @@ pub struct Public {
     pub metrics: Arc<Metrics>,
     /// The clock of all sockets.
     pub beat: Beat,
+    /// Says what was denied.
+    pub denials: Denials,
     /// Who was told that a session is unknown.
     pub unknown: Mutex<Unknown>,
     /// Paths and bounds.
@@ -309,6 +314,13 @@ impl Public {
         };
         who.learn(self.authenticator.judge(&Credentials::default()).await);
         who
+    }
+
+    fn is_revoked(&self, principal: &Principal) -> bool {
+        let Principal {
+            tenant, user, token, ..
+        } = principal;
+        self.revocations.holds(tenant, user.as_ref(), token.as_deref())
     }
 
     /// How to answer a peer that asked for sessions that are unknown, perhaps beside one that is known.

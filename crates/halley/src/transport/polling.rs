@@ -227,7 +227,7 @@ async fn hold(
                         })?;
                 }
                 Output::Superseded => return Err(NoMessages::Superseded),
-                Output::Ping(_) => {}
+                Output::Ping(_) | Output::Refused => {}
             }
         }
     }

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use bayeux::{ClientId, Offset, Snapshot};
+use halley::event::Tenant;
 use halley::log::{self, LogError, Opened, SessionRecord, Settings};
 use tempfile::TempDir;
 
@@ -169,6 +170,8 @@ fn record(opened: &Opened, state: Snapshot) -> SessionRecord {
         client_id: ClientId::new("abc"),
         user: None,
         roles: [].into(),
+        tenant: Tenant::default(),
+        token: None,
         browser: None,
         epoch: opened.log.epoch().clone(),
         state,

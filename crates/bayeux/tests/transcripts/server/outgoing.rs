@@ -78,6 +78,7 @@ impl Server {
                 Some(stalled) => stalled.push((id.to_owned(), name.to_owned(), after)),
                 None => self.read(id, name, after),
             },
+            Output::Refused => self.say(name, "refused".to_owned()),
             Output::Superseded => {
                 open.waits = false;
                 self.say(name, "superseded".to_owned());

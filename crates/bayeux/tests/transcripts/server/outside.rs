@@ -68,6 +68,24 @@ impl Server {
                 }
                 self.write_down();
             }
+            // The client has shown what is good for so long, with these roles; or that does not count any more.
+            ["credentials", id, time, ref roles @ ..] => {
+                let (now, until) = (self.now, self.now + duration(time)?);
+                let rights = Rights {
+                    named: true,
+                    roles: roles.iter().map(|role| (*role).into()).collect(),
+                };
+                let session = self.sessions.get_mut(id).ok_or("no such session")?;
+                if session.handle_credentials(now, Some(until), rights) {
+                    self.drain(id);
+                }
+            }
+            ["revoke", id] => {
+                let session = self.sessions.get_mut(id).ok_or("no such session")?;
+                if session.handle_revocation() {
+                    self.drain(id);
+                }
+            }
             // A service answers the n-th call, or says that it failed, or has nothing to say.
             ["answer", number, ..] => self.answered(number, Some((true, json_after(event, number)?)))?,
             ["fail", number, ..] => self.answered(number, Some((false, json_after(event, number)?)))?,
@@ -151,6 +169,7 @@ impl Server {
         match key {
             "timeout" => settings.timeout = duration(value)?,
             "interval" => settings.interval = duration(value)?,
+            "expiry_warning" => settings.expiry_warning = duration(value)?,
             "server_owned" => return self.rule(value, &["publish="]),
             "handshake_reconnect" => settings.handshake_reconnect = value == "true",
             "atomic_subscriptions" => settings.atomic_subscriptions = value == "true",

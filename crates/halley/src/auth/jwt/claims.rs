@@ -11,9 +11,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Verified;
-use crate::auth::{Denial, Principal, Token};
+use crate::auth::{Denial, Principal};
 use crate::config;
-use crate::event::{Tenant, UserId};
+use crate::event::{Tenant, Token, UserId};
 
 /// The claims that are checked, and all of them for those that the configuration names.
 pub(super) struct Claims {

@@ -56,8 +56,8 @@ use self::witness::Witness;
 use self::writer::{Change, Command, Writer};
 use super::retention::{Bucket, Buckets};
 use super::{
-    Bounds, Epoch, EventLog, Followed, Interest, Limit, LogError, Opened, Page, Position, SessionRecord,
-    SessionStore, Settings, Wanted,
+    Bounds, Epoch, EventLog, Followed, Interest, Limit, LogError, Opened, Page, Position, Revocation,
+    Revoked, SessionRecord, SessionStore, Settings, Wanted,
 };
 use crate::event::Event;
 
@@ -262,6 +262,30 @@ impl SessionStore for File {
                 removed += ask(&commands, |answer| Command::Sweep(found, seen, answer)).await?;
             }
             Ok(removed)
+        }
+        .boxed()
+    }
+
+    fn revoke(&self, revocation: Revocation) -> BoxFuture<'static, Result<(), LogError>> {
+        match sessions::encode_revocation(&revocation) {
+            Ok((key, value)) => self.change(Change::Revoke(key, value)),
+            Err(error) => future::ready(Err(error)).boxed(),
+        }
+    }
+
+    fn pardon(&self, what: &Revoked) -> BoxFuture<'static, Result<(), LogError>> {
+        match sessions::revocation_key(what) {
+            Ok(key) => self.change(Change::Pardon(key)),
+            Err(error) => future::ready(Err(error)).boxed(),
+        }
+    }
+
+    fn revocations(&self) -> BoxFuture<'static, Result<Vec<Revocation>, LogError>> {
+        let settled = ask(&self.commands, Command::Settle);
+        let reader = self.reader.clone();
+        async move {
+            settled.await?;
+            reader.revocations().await
         }
         .boxed()
     }

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::merge::Merge;
 use super::shared::Shared;
 use super::{keys, sessions};
-use crate::log::{Interest, Limit, LogError, Page, SessionRecord, Wanted};
+use crate::log::{Interest, Limit, LogError, Page, Revocation, SessionRecord, Wanted};
 
 /// Reads at the same time. Each may wait for the disk; more of them only make each other slower.
 const READERS: usize = 4;
@@ -51,6 +51,10 @@ impl Reader {
 
     pub(super) fn find(&self, wanted: Wanted) -> BoxFuture<'static, Result<Vec<ClientId>, LogError>> {
         self.run(move |shared| sessions::find(&shared.sessions, &wanted))
+    }
+
+    pub(super) fn revocations(&self) -> BoxFuture<'static, Result<Vec<Revocation>, LogError>> {
+        self.run(|shared| sessions::revocations(&shared.sessions))
     }
 
     /// Does something that may wait for the disk, on a thread for that.

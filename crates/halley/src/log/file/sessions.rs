@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `r`, client id | the record as JSON |
 //! | `m`, client id | its mark: newest cursor, and when it was last seen, in nanoseconds (2 × u64) |
+//! | `v`, what is revoked as JSON | the revocation as JSON |
 //! | `n` | the number of records (u64) |
 //!
 //! A record is written seldom and is large; its mark moves about once a second. There is a mark exactly when there is
@@ -17,11 +18,12 @@ use fjall::{Keyspace, OwnedWriteBatch, Snapshot};
 
 use super::catalogue::damaged;
 use super::{keys, unusable};
-use crate::log::{LogError, SessionRecord, Wanted};
+use crate::log::{LogError, Revocation, Revoked, SessionRecord, Wanted};
 
 pub(super) const NAME: &str = "sessions";
 const RECORD: u8 = b'r';
 const MARK: u8 = b'm';
+const REVOCATION: u8 = b'v';
 const COUNT: &[u8] = b"n";
 
 /// What of a record moves often.
@@ -152,6 +154,14 @@ impl Sessions {
         Ok(removed)
     }
 
+    pub(super) fn revoke(&self, batch: &mut OwnedWriteBatch, key: Vec<u8>, value: Vec<u8>) {
+        batch.insert(&self.records, key, value);
+    }
+
+    pub(super) fn pardon(&self, batch: &mut OwnedWriteBatch, key: Vec<u8>) {
+        batch.remove(&self.records, key);
+    }
+
     /// The commit is in the database.
     pub(super) fn committed(&mut self) {
         for (client_id, mark) in self.pending.drain() {
@@ -272,6 +282,35 @@ pub(super) fn find(records: &Keyspace, wanted: &Wanted) -> Result<Vec<ClientId>,
         }
     }
     Ok(found)
+}
+
+/// Every revocation.
+pub(super) fn revocations(records: &Keyspace) -> Result<Vec<Revocation>, LogError> {
+    let mut found = Vec::new();
+    for entry in records.prefix([REVOCATION]) {
+        let (_, json) = entry.into_inner().map_err(unusable)?;
+        let revocation = serde_json::from_slice(&json)
+            .map_err(|error| damaged(&format!("a revocation is none: {error}")))?;
+        found.push(revocation);
+    }
+    Ok(found)
+}
+
+pub(super) fn encode_revocation(revocation: &Revocation) -> Result<(Vec<u8>, Vec<u8>), LogError> {
+    let key = revocation_key(&revocation.what)?;
+    Ok((
+        key,
+        serde_json::to_vec(revocation).map_err(|error| no_form(&error))?,
+    ))
+}
+
+pub(super) fn revocation_key(what: &Revoked) -> Result<Vec<u8>, LogError> {
+    let name = serde_json::to_vec(what).map_err(|error| no_form(&error))?;
+    Ok([&[REVOCATION], name.as_slice()].concat())
+}
+
+fn no_form(error: &serde_json::Error) -> LogError {
+    LogError::Unusable(format!("a revocation has no JSON form: {error}").into())
 }
 
 fn decode(json: &[u8]) -> Result<SessionRecord, LogError> {

@@ -43,6 +43,9 @@ pub(super) enum Change {
     Put(Encoded),
     Checkpoint(ClientId, Mark),
     Remove(ClientId),
+    /// A key and its value.
+    Revoke(Vec<u8>, Vec<u8>),
+    Pardon(Vec<u8>),
 }
 
 pub(super) struct Writer {
@@ -169,6 +172,14 @@ impl Writer {
             Change::Put(record) => self.sessions.put(batch, record),
             Change::Checkpoint(client_id, mark) => self.sessions.checkpoint(batch, client_id, mark),
             Change::Remove(client_id) => self.sessions.remove(batch, client_id).map(|_| ()),
+            Change::Revoke(key, value) => {
+                self.sessions.revoke(batch, key, value);
+                Ok(())
+            }
+            Change::Pardon(key) => {
+                self.sessions.pardon(batch, key);
+                Ok(())
+            }
         };
         done.map_err(|error| self.stop(&error))
     }

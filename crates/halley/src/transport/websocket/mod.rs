@@ -8,7 +8,7 @@
 //! |---|---|
 //! | 1002 | the peer broke the WebSocket protocol |
 //! | 1007 | a frame is no array of messages; the reason says what is wrong |
-//! | 1008 | the peer asks again and again for a session that is unknown, and was told so |
+//! | 1008 | the peer asks again and again for a session that is unknown, and was told so; or what it was known by was revoked |
 //! | 1009 | a message is larger than `websocket.max_message` |
 //! | 1012 | the process ends; the peer's answer proves what it has read |
 //! | 1013 | the log cannot be read or written |
@@ -411,6 +411,11 @@ impl Socket {
             Errand::Superseded => {
                 self.bound = None;
                 Ok(())
+            }
+            Errand::Refused => {
+                self.close(CloseCode::Policy, "the credentials were revoked")
+                    .await;
+                Err(End::Violation)
             }
             Errand::ReadLog(after) => self.read_log(after).await,
             Errand::KeepAlive => self.handle_keep_alive().await,

@@ -45,6 +45,8 @@ struct Kept {
     asked: Bytes,
     read_after: Option<Offset>,
     superseded: bool,
+    /// What the session was known by was revoked.
+    refused: bool,
     /// What came in is being handled: whoever speaks hears the replies before anything else.
     handling: bool,
     /// Nothing more is taken from the session: a close frame is the last one.
@@ -69,6 +71,8 @@ pub(super) enum Errand {
     KeepAlive,
     /// The process is going to end.
     Shutdown,
+    /// What the session was known by was revoked.
+    Refused,
     /// The socket is broken.
     Failed,
 }
@@ -156,6 +160,8 @@ impl SocketWire {
             Poll::Ready(Errand::Failed)
         } else if !kept.bytes.is_empty() {
             Poll::Ready(Errand::Flush)
+        } else if std::mem::take(&mut kept.refused) {
+            Poll::Ready(Errand::Refused)
         } else if std::mem::take(&mut kept.superseded) {
             Poll::Ready(Errand::Superseded)
         } else if let Some(after) = kept.read_after.take() {
@@ -199,8 +205,11 @@ impl Wire for SocketWire {
     fn flush(&self) {
         let mut kept = self.kept.lock();
         kept.write_line(&self.half);
-        let has_errand =
-            kept.failed || kept.superseded || kept.read_after.is_some() || !kept.bytes.is_empty();
+        let has_errand = kept.failed
+            || kept.superseded
+            || kept.refused
+            || kept.read_after.is_some()
+            || !kept.bytes.is_empty();
         drop(kept);
         if has_errand {
             self.task.wake();
@@ -242,6 +251,7 @@ impl SocketWire {
                 }
                 Output::ReadLog(after) => kept.read_after = Some(after),
                 Output::Superseded => kept.superseded = true,
+                Output::Refused => kept.refused = true,
             }
         }
         frames.end_frame();
