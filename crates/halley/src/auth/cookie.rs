@@ -27,7 +27,7 @@ impl Browsers {
     /// `key` is the secret of the session store.
     pub fn new(key: &[u8], cookie: &BrowserCookie) -> Self {
         Self {
-            mac: Hmac::new_from_slice(&key).expect("HMAC takes keys of any length"),
+            mac: Hmac::new_from_slice(key).expect("HMAC takes keys of any length"),
             name: cookie.name.clone(),
             attributes: attributes(cookie),
         }
