@@ -80,7 +80,11 @@ pub(crate) fn compare(comparison: &Comparison) -> bool {
         say::line(format_args!("cannot write to {}: {error}", folder.display()));
         return false;
     }
+    if !build("loadgen", "the load generator") {
+        return false;
+    }
     let peers = ready(comparison);
+    let mut complete = true;
     let turns = comparison.rounds as usize * chosen.len() * peers.len();
     let mut turn = 0;
     for _ in 0..comparison.rounds {
@@ -94,7 +98,10 @@ pub(crate) fn compare(comparison: &Comparison) -> bool {
                 match measure(peer, scenario, &folder) {
                     Ok(Some(line)) => append(&results, &line),
                     Ok(None) => say::line("it has no such transport"),
-                    Err(why) => say::line(format_args!("no figure: {why}")),
+                    Err(why) => {
+                        complete = false;
+                        say::line(format_args!("no figure: {why}"));
+                    }
                 }
             }
         }
@@ -106,7 +113,7 @@ pub(crate) fn compare(comparison: &Comparison) -> bool {
         table::compared(&records, &chosen)
     };
     say::heading(&text);
-    page::write(comparison.growth, &text) && records.iter().all(Record::is_right)
+    page::write(comparison.growth, &text) && complete && records.iter().all(Record::is_right)
 }
 
 fn wants(named: &[String], name: &str) -> bool {
@@ -123,7 +130,6 @@ fn prepare(folder: &Path, results: &Path, keep: bool) -> std::io::Result<()> {
 
 /// The peers that can be started here. Why the others cannot is said.
 fn ready(comparison: &Comparison) -> Vec<&'static Peer> {
-    build("loadgen", "the load generator");
     roster::ALL
         .iter()
         .filter(|peer| !comparison.growth || peer.name == "halley")

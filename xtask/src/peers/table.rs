@@ -143,19 +143,20 @@ pub(crate) fn compared(records: &[Record], scenarios: &[&Scenario]) -> String {
         }
         let _ = writeln!(
             text,
-            "| {title} | {} | to the limit | target |",
+            "| {title} | {} | to the best peer | to the limit | target |",
             peers.join(" | ")
         );
-        let _ = writeln!(text, "|---|{}---|---|", "---|".repeat(peers.len()));
+        let _ = writeln!(text, "|---|{}---|---|---|", "---|".repeat(peers.len()));
         for scenario in rows {
             let cells: Vec<String> = peers
                 .iter()
                 .map(|peer| cell(records, peer, scenario).to_string())
                 .collect();
             let (ratio, target) = verdict(records, scenario);
+            let best = to_the_best(records, scenario);
             let _ = writeln!(
                 text,
-                "| `{}` | {} | {ratio} | {target} |",
+                "| `{}` | {} | {best} | {ratio} | {target} |",
                 scenario.name,
                 cells.join(" | ")
             );
@@ -163,6 +164,17 @@ pub(crate) fn compared(records: &[Record], scenarios: &[&Scenario]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Halley beside the best of the others, whatever it does and does not do.
+fn to_the_best(records: &[Record], scenario: &Scenario) -> String {
+    let others = (roster::ALL.iter())
+        .filter(|peer| peer.name != "halley" && !peer.name.starts_with("limit-"))
+        .filter_map(|peer| cell(records, peer.name, scenario).number());
+    let best = others.min_by(f64::total_cmp);
+    let ours = cell(records, "halley", scenario).number();
+    ours.zip(best)
+        .map_or_else(|| "–".to_owned(), |(ours, best)| format!("{:.2} ×", ours / best))
 }
 
 /// How far Halley is from the yardstick, and what was promised.
@@ -291,6 +303,17 @@ mod tests {
         let mut silent = record("nats", true, &[5.0, 7.0]);
         silent.0["runs"][0]["deliveries_s"] = json!(0);
         assert_eq!(cell(&[silent], "nats", scenario()), Cell::Measured(7.0));
+    }
+
+    #[test]
+    fn the_best_of_the_others_is_no_yardstick_and_was_right() {
+        let records = [
+            record("halley", true, &[12.0]),
+            record("nginx-nchan", true, &[24.0]),
+            record("nats", false, &[6.0]),
+            record("limit-send", true, &[8.0]),
+        ];
+        assert_eq!(to_the_best(&records, scenario()), "0.50 ×");
     }
 
     #[test]
