@@ -22,6 +22,7 @@ fn settings() -> Settings {
 
 fn event(data: &RawValue) -> Event {
     Event {
+        tenant: halley::event::Tenant::default(),
         audience: Audience::User(UserId("15000".into())),
         channel: ChannelName::parse("/v2/me/calls").expect("a channel"),
         data: data.to_owned(),

@@ -76,7 +76,7 @@ fn expected<'a>(body: &'a [u8], limits: &Limits) -> Option<Vec<Fields<'a>>> {
 }
 
 fn is_right(event: &Fields<'_>, limits: &Limits) -> bool {
-    let known = ["user", "channel", "data", "id", "lazy"];
+    let known = ["tenant", "user", "channel", "data", "id", "lazy"];
     let each_once = event.0.len() == event.names().len()
         && event
             .names()
@@ -91,6 +91,15 @@ fn is_right(event: &Fields<'_>, limits: &Limits) -> bool {
             .text("user")
             .is_some_and(|user| (1..=128).contains(&user.len()) && !user.chars().any(char::is_control)),
     };
+    let is_tenant = match event.one("tenant") {
+        None => true,
+        Some(_) => event.text("tenant").is_some_and(|tenant| {
+            (1..=64).contains(&tenant.len())
+                && tenant
+                    .chars()
+                    .all(|one| one.is_ascii_alphanumeric() || "._-".contains(one))
+        }),
+    };
     let is_id = match event.one("id") {
         None => true,
         Some(_) => event
@@ -103,7 +112,7 @@ fn is_right(event: &Fields<'_>, limits: &Limits) -> bool {
     let is_shallow = event
         .one("data")
         .is_some_and(|data| depth(data.as_bytes()) <= limits.json_depth);
-    each_once && is_channel && is_user && is_id && is_lazy && is_shallow
+    each_once && is_channel && is_tenant && is_user && is_id && is_lazy && is_shallow
 }
 
 /// A channel that a publisher may name: none of the protocol's own, and no wildcard.
@@ -123,7 +132,13 @@ fn is_array(body: &[u8]) -> bool {
 
 fn check_event(event: &Event, sent: &Fields<'_>) {
     assert_eq!(Some(event.data.get()), sent.one("data"), "data, byte for byte");
-    assert_eq!(event.id.as_deref(), sent.text("id").as_deref());
+    let tenant = sent.text("tenant");
+    assert_eq!(*event.tenant.0, *tenant.as_deref().unwrap_or_default());
+    // An id is one of its tenant, and one that looks like another tenant's is changed, too.
+    let id = sent.text("id");
+    if tenant.is_none() && !id.as_deref().is_some_and(|id| id.starts_with('\u{1f}')) {
+        assert_eq!(event.id.as_deref(), id.as_deref());
+    }
     assert_eq!(event.channel.kind(), ChannelKind::Broadcast);
     let channel = sent.text("channel").expect("checked");
     assert_eq!(Ok(&event.channel), ChannelName::parse(&channel).as_ref());

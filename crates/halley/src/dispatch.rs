@@ -66,7 +66,9 @@ impl Dispatch {
     }
 
     fn hand_over(&mut self, event: &Appended) {
-        let routing = self.sessions.routing();
+        let Some(routing) = self.sessions.routing(&event.tenant) else {
+            return;
+        };
         match &event.audience {
             Audience::User(user) => routing.of_user(&user.0, &mut self.receivers),
             Audience::Everyone => routing.of_channel(event.delivery.channel(), &mut self.receivers),

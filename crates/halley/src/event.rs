@@ -44,6 +44,8 @@ pub enum Audience {
 /// What a publisher hands in.
 #[derive(Debug, Clone)]
 pub struct Event {
+    /// Among whose users and channels.
+    pub tenant: Tenant,
     /// Whom it is for.
     pub audience: Audience,
     /// Where it is published.

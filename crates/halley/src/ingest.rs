@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::config::Limits;
-use crate::event::{Audience, Event, UserId};
+use crate::event::{Audience, Event, Tenant, UserId};
 use crate::http::{self, Reply};
 use crate::log::{EventLog, LogError, Position};
 use crate::metrics::{Metrics, Outcome};
@@ -46,6 +46,7 @@ pub struct Grant {
 /// public, and neither must `"user":null`.
 #[derive(Default)]
 struct Sent<'a> {
+    tenant: Option<&'a RawValue>,
     user: Option<&'a RawValue>,
     channel: Option<&'a RawValue>,
     data: Option<&'a RawValue>,
@@ -154,7 +155,11 @@ impl Ingest {
             None => Audience::Everyone,
             Some(user) => Audience::User(UserId::parse(&user).map_err(|detail| wrong("user", detail))?),
         };
-        grant.allow(&channel, &audience)?;
+        let tenant = match text("tenant", sent.tenant)? {
+            None => grant.only_tenant()?,
+            Some(tenant) => Tenant::parse(&tenant).map_err(|detail| wrong("tenant", detail))?,
+        };
+        grant.allow(&tenant, &channel, &audience)?;
         let id = text("id", sent.id)?;
         if id
             .as_ref()
@@ -171,7 +176,8 @@ impl Ingest {
             audience,
             channel,
             data: data.to_owned(),
-            id: id.map(|id| id.into_owned().into_boxed_str()),
+            id: id.map(|id| scoped(&tenant, &id)),
+            tenant,
         })
     }
 
@@ -264,13 +270,26 @@ impl Ingest {
 }
 
 impl Grant {
-    fn allow(&self, channel: &ChannelName, audience: &Audience) -> Result<(), Wrong> {
+    /// The tenant of an event that names none: the only one that the publisher may name, if it is so.
+    fn only_tenant(&self) -> Result<Tenant, Wrong> {
+        match self.tenants.as_deref() {
+            Some([tenant]) => Tenant::parse(tenant).map_err(|detail| wrong("tenant", detail)),
+            Some(_) | None => Ok(Tenant::default()),
+        }
+    }
+
+    fn allow(&self, tenant: &Tenant, channel: &ChannelName, audience: &Audience) -> Result<(), Wrong> {
         let forbidden = |name: &str, detail: &str| {
             Err(Wrong {
                 forbidden: true,
                 ..wrong(name, detail.to_owned())
             })
         };
+        if let Some(tenants) = &self.tenants
+            && !tenants.iter().any(|known| **known == *tenant.0)
+        {
+            return forbidden("tenant", "this publisher may not publish to this tenant");
+        }
         if let Some(channels) = &self.channels
             && !channels.iter().any(|pattern| pattern.covers(channel))
         {
@@ -302,13 +321,14 @@ impl Wrong {
 impl<'a> Sent<'a> {
     fn take(&mut self, name: &str, value: &'a RawValue) -> Result<(), Wrong> {
         let place = match name {
+            "tenant" => &mut self.tenant,
             "user" => &mut self.user,
             "channel" => &mut self.channel,
             "data" => &mut self.data,
             "id" => &mut self.id,
             "lazy" => &mut self.lazy,
             _ => {
-                let detail = "there is no such field: an event has user, channel, data, id and lazy";
+                let detail = "there is no such field: an event has tenant, user, channel, data, id and lazy";
                 return Err(wrong(name, detail.to_owned()));
             }
         };
@@ -413,6 +433,15 @@ fn flag(name: &str, raw: Option<&RawValue>) -> Result<bool, Wrong> {
         Some("true") => Ok(true),
         Some(_) => Err(wrong(name, format!("{name} is true or false"))),
     }
+}
+
+/// The same id of two tenants is two ids. The only tenant's stay as they are, but for those that look like somebody else's.
+fn scoped(tenant: &Tenant, id: &str) -> Box<str> {
+    const SEPARATOR: char = '\u{1f}';
+    if !tenant.is_only() || id.starts_with(SEPARATOR) {
+        return format!("{SEPARATOR}{}{SEPARATOR}{id}", tenant.0).into();
+    }
+    id.into()
 }
 
 fn wrong(name: &str, detail: String) -> Wrong {

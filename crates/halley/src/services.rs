@@ -52,6 +52,9 @@ pub struct Question<'a> {
     /// Its data, exactly as it came.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<&'a RawValue>,
+    /// Among whose users that one is; nothing where there is one tenant.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub tenant: &'a str,
     /// Whose session it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<&'a str>,

@@ -14,4 +14,5 @@ mod matrix;
 mod presenting;
 mod publishers;
 mod revocation;
+mod tenants;
 mod tokens;

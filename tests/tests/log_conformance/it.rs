@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bayeux::{ChannelName, ChannelPattern, Delivery, Offset, Traits};
-use halley::event::{Audience, Event, UserId};
+use halley::event::{Audience, Event, Tenant, UserId};
 use halley::log::{
     self, EventLog, Followed, Interest, Kind, Limit, LogError, Opened, Page, Position, SessionStore, Settings,
 };
@@ -175,6 +175,7 @@ pub(crate) fn to(user: &str, channel: &str, data: &str) -> Event {
 pub(crate) fn event(audience: Audience, channel: &str, data: &str) -> Event {
     let data = RawValue::from_string(data.to_owned()).expect("test data is JSON");
     Event {
+        tenant: Tenant::default(),
         audience,
         channel: ChannelName::parse(channel).expect("a channel"),
         data,
@@ -193,6 +194,7 @@ pub(crate) fn anybody(patterns: &[&str]) -> Interest {
         .iter()
         .map(|text| ChannelPattern::parse(text).expect("a pattern"));
     Interest {
+        tenant: Tenant::default(),
         user: None,
         patterns: patterns.collect(),
     }

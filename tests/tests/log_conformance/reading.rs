@@ -1,7 +1,8 @@
 //! Reading: who reads what, in which portions.
 
 use bayeux::Offset;
-use halley::log::Limit;
+use halley::event::{Event, Tenant};
+use halley::log::{Interest, Limit};
 
 use crate::it::{anybody, every_kind, every_kind_with, everyone, offsets, to, user};
 
@@ -204,5 +205,38 @@ async fn long_channels_do_not_hide_short_ones() {
             offsets(&it.page(anybody(&["/a/*"]), 0, 3).await.events),
             [1, 2, 3]
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_tenant_is_given_no_other_reads_whatever_it_asks_for() {
+    const TENANTS: [&str; 4] = ["", "a", "ab", "b"];
+    let of = |name: &str, event| Event {
+        tenant: Tenant(name.into()),
+        ..event
+    };
+    for it in every_kind() {
+        // Offsets 1 and 2 of the first, 3 and 4 of the second, and so on.
+        for name in TENANTS {
+            it.append([
+                of(name, to("15000", "/v2/me", "1")),
+                of(name, everyone("/v2/all", "2")),
+            ])
+            .await;
+        }
+        for (place, name) in (0..).zip(TENANTS) {
+            for patterns in [&["/**"][..], &["/v2/*"], &["/v2/me", "/v2/all"]] {
+                let who = Interest {
+                    tenant: Tenant(name.into()),
+                    ..user("15000", patterns)
+                };
+                let page = it.read(who, 0).await;
+                assert_eq!(
+                    offsets(&page.events),
+                    [2 * place + 1, 2 * place + 2],
+                    "{name:?} {patterns:?}"
+                );
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
 use super::{Api, not_allowed};
-use crate::event::UserId;
+use crate::event::{Tenant, UserId};
 use crate::http::{self, Reply};
 use crate::log::LogError;
 use crate::problem::Problem;
@@ -22,12 +22,13 @@ pub(super) enum Question {
     /// The end of one.
     End(PublicId),
     /// The end of all of a user.
-    EndAllOf(UserId),
+    EndAllOf(Tenant, UserId),
 }
 
 /// Which part of the sessions.
 #[derive(Debug)]
 pub(super) struct Page {
+    tenant: Tenant,
     user: Option<UserId>,
     after: Option<PublicId>,
     limit: usize,
@@ -47,7 +48,10 @@ impl Question {
             (&Method::GET, ["sessions"]) => Page::parse(query.unwrap_or_default()).map(Self::List),
             (_, ["sessions"]) => return Some(Err(not_allowed("GET"))),
             (&Method::DELETE, ["sessions", id]) => parse_id(id).map(Self::End),
-            (&Method::DELETE, ["users", user, "sessions"]) => parse_user(user).map(Self::EndAllOf),
+            (&Method::DELETE, ["users", user, "sessions"]) => parse_user(user).and_then(|user| {
+                let tenant = Page::parse(query.unwrap_or_default())?.tenant;
+                Ok(Self::EndAllOf(tenant, user))
+            }),
             (_, ["sessions", _] | ["users", _, "sessions"]) => return Some(Err(not_allowed("DELETE"))),
             _ => return None,
         };
@@ -61,6 +65,7 @@ impl Question {
 impl Page {
     fn parse(query: &str) -> Result<Self, String> {
         let mut page = Self {
+            tenant: Tenant::default(),
             user: None,
             after: None,
             limit: PAGE,
@@ -68,13 +73,14 @@ impl Page {
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match name {
+                "tenant" => page.tenant = Tenant::parse(value)?,
                 "user" => page.user = Some(parse_user(value)?),
                 "after" => page.after = Some(parse_id(value)?),
                 "limit" => {
                     let limit = value.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
                     page.limit = limit.ok_or(format!("limit: a number from 1 to {PAGE_MAX}"))?;
                 }
-                other => return Err(format!("{other}: it is one of user, after, limit")),
+                other => return Err(format!("{other}: it is one of user, tenant, after, limit")),
             }
         }
         Ok(page)
@@ -89,12 +95,13 @@ impl Api {
                 Ok(ended) if ended == Ended::default() => no_session(id),
                 ended => said(ended),
             },
-            Question::EndAllOf(user) => said(self.sessions.disconnect_user(&user).await),
+            Question::EndAllOf(tenant, user) => said(self.sessions.disconnect_user(&tenant, &user).await),
         }
     }
 
     fn list(&self, page: &Page) -> Reply {
-        let (listed, has_more) = self.sessions.list(page.user.as_ref(), page.after, page.limit);
+        let user = page.user.as_ref().map(|user| (&page.tenant, user));
+        let (listed, has_more) = self.sessions.list(user, page.after, page.limit);
         let mut answer = Map::new();
         if let Some(last) = listed.last().filter(|_| has_more) {
             answer.insert("next".into(), last.id.to_string().into());
@@ -113,6 +120,9 @@ fn describe(listed: &Listed) -> Value {
     });
     if let (Some(fields), Some(user)) = (value.as_object_mut(), &listed.user) {
         fields.insert("user".into(), user.to_string().into());
+    }
+    if let (Some(fields), false) = (value.as_object_mut(), listed.tenant.is_only()) {
+        fields.insert("tenant".into(), (*listed.tenant.0).into());
     }
     value
 }

@@ -168,10 +168,11 @@ fn wants(interest: &Interest, event: &Appended) -> bool {
         Audience::Everyone => true,
         Audience::User(user) => interest.user.as_ref() == Some(user),
     };
-    mine && interest
-        .patterns
-        .iter()
-        .any(|pattern| pattern.matches(event.delivery.channel()))
+    mine && interest.tenant == event.tenant
+        && interest
+            .patterns
+            .iter()
+            .any(|pattern| pattern.matches(event.delivery.channel()))
 }
 
 /// Gives every event its place, and waits for the follower so that nobody else has to.
@@ -217,6 +218,7 @@ impl Writer {
         let draft = Draft::new(event.channel, &event.data, &event.traits, wall_clock());
         let delivery = Arc::new(draft.at(offset));
         added.push(Appended {
+            tenant: event.tenant,
             audience: event.audience,
             delivery,
         });

@@ -91,6 +91,8 @@ pub struct Bounds {
 /// An event as dispatch gets it: durable, encoded once.
 #[derive(Debug, Clone)]
 pub struct Appended {
+    /// Among whose users and channels.
+    pub tenant: Tenant,
     /// Whom it is for.
     pub audience: Audience,
     /// The event, ready to send.
@@ -100,6 +102,8 @@ pub struct Appended {
 /// Whose events to read.
 #[derive(Debug, Clone)]
 pub struct Interest {
+    /// Only events of this tenant.
+    pub tenant: Tenant,
     /// This user's own events, besides those for everyone.
     pub user: Option<UserId>,
     /// Only on channels that one of these matches.

@@ -116,6 +116,11 @@ impl Handle {
         self.public_id
     }
 
+    /// Among whose users.
+    pub fn tenant(&self) -> &Tenant {
+        &self.owner.tenant
+    }
+
     /// Whose it is.
     pub fn user(&self) -> Option<&UserId> {
         self.owner.user.as_ref()

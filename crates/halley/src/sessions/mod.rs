@@ -29,7 +29,7 @@ use parking_lot::Mutex;
 use routing::Routing;
 
 use crate::auth::{Browser, Denial, Principal, Revocations};
-use crate::event::Token;
+use crate::event::{Tenant, Token};
 use crate::log::{EventLog, Interest, Limit, LogError, SessionRecord, SessionStore};
 use crate::metrics::Metrics;
 
@@ -44,7 +44,9 @@ use wire::Wires;
 /// The sessions of this node.
 pub struct Sessions {
     by_id: DashMap<ClientId, Arc<Handle>>,
-    routing: Routing<Subscriber>,
+    routing: Arc<Routing<Subscriber>>,
+    /// Those of tenants with names: nothing crosses, since nothing is looked up anywhere else.
+    routing_by_tenant: DashMap<Tenant, Arc<Routing<Subscriber>>>,
     timers: Timers,
     /// How many sessions have left memory, by a hash of their clientIds: whoever read a record knows whether it still holds.
     departures: [AtomicU64; 64],
@@ -133,7 +135,8 @@ impl Sessions {
     ) -> Self {
         Self {
             by_id: DashMap::new(),
-            routing: Routing::default(),
+            routing: Arc::default(),
+            routing_by_tenant: DashMap::new(),
             timers: Timers::new(Instant::now()),
             departures: std::array::from_fn(|_| AtomicU64::new(0)),
             dispatched: AtomicU64::new(log.bounds().last.0),
@@ -147,9 +150,20 @@ impl Sessions {
         }
     }
 
-    /// Who wants what.
-    pub(crate) fn routing(&self) -> &Routing<Subscriber> {
-        &self.routing
+    /// Who wants what in a tenant, if anybody was ever there.
+    pub(crate) fn routing(&self, tenant: &Tenant) -> Option<Arc<Routing<Subscriber>>> {
+        if tenant.is_only() {
+            return Some(Arc::clone(&self.routing));
+        }
+        self.routing_by_tenant
+            .get(tenant)
+            .map(|routing| Arc::clone(&routing))
+    }
+
+    /// The same for somebody who is about to be there.
+    fn routing_for(&self, tenant: &Tenant) -> Arc<Routing<Subscriber>> {
+        self.routing(tenant)
+            .unwrap_or_else(|| Arc::clone(&self.routing_by_tenant.entry(tenant.clone()).or_default()))
     }
 
     /// Times, rules and limits.
@@ -202,7 +216,8 @@ impl Sessions {
         let handle = Arc::new(Handle::new(client_id.clone(), owner, token, session, false, now));
         self.by_id.insert(client_id, Arc::clone(&handle));
         if let Some(user) = &handle.owner.user {
-            self.routing.join(&user.0, Subscriber(Arc::clone(&handle)));
+            let routing = self.routing_for(&handle.owner.tenant);
+            routing.join(&user.0, Subscriber(Arc::clone(&handle)));
         }
         let mut state = handle.state.lock();
         lifetime::begin(&mut state, now, principal.rights());
@@ -524,6 +539,7 @@ impl Sessions {
                 .collect()
         };
         let interest = Interest {
+            tenant: handle.owner.tenant.clone(),
             user: handle.owner.user.clone(),
             patterns,
         };
@@ -685,11 +701,12 @@ impl Sessions {
         self.by_id
             .remove_if(&handle.client_id, |_, known| Arc::ptr_eq(known, handle));
         let subscriber = Subscriber(Arc::clone(handle));
+        let routing = self.routing_for(&handle.owner.tenant);
         if let Some(user) = &handle.owner.user {
-            self.routing.leave(&user.0, &subscriber);
+            routing.leave(&user.0, &subscriber);
         }
         for subscription in state.session.subscriptions() {
-            self.routing.unsubscribe(&subscription.pattern, &subscriber);
+            routing.unsubscribe(&subscription.pattern, &subscriber);
         }
     }
 
@@ -755,7 +772,7 @@ struct Registration<'a> {
 impl Routes for Registration<'_> {
     fn add(&mut self, pattern: &ChannelPattern) -> LogEnds {
         self.sessions
-            .routing
+            .routing_for(&self.handle.owner.tenant)
             .subscribe(pattern, Subscriber(Arc::clone(self.handle)));
         // Only now: what becomes durable between reading the end and being routed would be lost.
         self.sessions.log_ends()
@@ -763,7 +780,7 @@ impl Routes for Registration<'_> {
 
     fn remove(&mut self, pattern: &ChannelPattern) {
         self.sessions
-            .routing
+            .routing_for(&self.handle.owner.tenant)
             .unsubscribe(pattern, &Subscriber(Arc::clone(self.handle)));
     }
 

@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::Sessions;
 use super::handle::{Handle, PublicId, Stage, Subscriber};
-use crate::event::UserId;
+use crate::event::{Tenant, UserId};
 use crate::log::{LogError, Wanted};
 
 /// A session in memory, as operators see it.
@@ -18,6 +18,8 @@ use crate::log::{LogError, Wanted};
 pub struct Listed {
     /// Its name; the clientId is nobody's business.
     pub id: PublicId,
+    /// Among whose users.
+    pub tenant: Tenant,
     /// Whose it is.
     pub user: Option<UserId>,
     /// How many patterns it listens to.
@@ -38,7 +40,12 @@ pub struct Ended {
 impl Sessions {
     /// The sessions in memory, of one user or of all, in the order of their names and after one of these; and whether there
     /// are more than `limit`.
-    pub fn list(&self, user: Option<&UserId>, after: Option<PublicId>, limit: usize) -> (Vec<Listed>, bool) {
+    pub fn list(
+        &self,
+        user: Option<(&Tenant, &UserId)>,
+        after: Option<PublicId>,
+        limit: usize,
+    ) -> (Vec<Listed>, bool) {
         let mut first: BTreeMap<PublicId, Arc<Handle>> = BTreeMap::new();
         let mut consider = |handle: &Arc<Handle>| {
             if after.is_none_or(|after| handle.public_id > after) {
@@ -49,7 +56,7 @@ impl Sessions {
             }
         };
         match user {
-            Some(user) => self.of_user(user).iter().for_each(&mut consider),
+            Some((tenant, user)) => self.of_user(tenant, user).iter().for_each(&mut consider),
             None => self.by_id.iter().for_each(|entry| consider(entry.value())),
         }
         let has_more = first.len() > limit;
@@ -75,12 +82,14 @@ impl Sessions {
     }
 
     /// Ends every session of a user, in memory or dormant.
-    pub async fn disconnect_user(&self, user: &UserId) -> Result<Ended, LogError> {
-        let handles = self.of_user(user);
+    pub async fn disconnect_user(&self, tenant: &Tenant, user: &UserId) -> Result<Ended, LogError> {
+        let handles = self.of_user(tenant, user);
         let disconnected = handles.iter().filter(|handle| self.disconnect(handle)).count();
-        let name = Arc::clone(&user.0);
+        let (whose, name) = (tenant.clone(), Arc::clone(&user.0));
         let dormant = self
-            .forget_dormant(Box::new(move |record| record.user.as_ref() == Some(&name)))
+            .forget_dormant(Box::new(move |record| {
+                record.tenant == whose && record.user.as_ref() == Some(&name)
+            }))
             .await?;
         let ended = Ended {
             disconnected: disconnected + dormant.disconnected,
@@ -137,9 +146,11 @@ impl Sessions {
             .is_some_and(|handle| self.disconnect(&handle))
     }
 
-    fn of_user(&self, user: &UserId) -> Vec<Arc<Handle>> {
+    fn of_user(&self, tenant: &Tenant, user: &UserId) -> Vec<Arc<Handle>> {
         let mut found = Vec::new();
-        self.routing.of_user(&user.0, &mut found);
+        if let Some(routing) = self.routing(tenant) {
+            routing.of_user(&user.0, &mut found);
+        }
         found.into_iter().map(|Subscriber(handle)| handle).collect()
     }
 }
@@ -149,6 +160,7 @@ impl Handle {
         let state = self.state.lock();
         Listed {
             id: self.public_id,
+            tenant: self.owner.tenant.clone(),
             user: self.owner.user.clone(),
             subscriptions: state.session.subscriptions().len(),
             attended: state.session.is_attended(),

@@ -198,11 +198,12 @@ impl Sessions {
             }
         }
         let subscriber = Subscriber(Arc::clone(&handle));
+        let routing = self.routing_for(&handle.owner.tenant);
         if let Some(user) = &handle.owner.user {
-            self.routing.join(&user.0, subscriber.clone());
+            routing.join(&user.0, subscriber.clone());
         }
         for subscription in state.session.subscriptions() {
-            self.routing.subscribe(&subscription.pattern, subscriber.clone());
+            routing.subscribe(&subscription.pattern, subscriber.clone());
         }
         let LogEnds { last, .. } = self.log_ends();
         state.session.handle_missed(last);

@@ -77,6 +77,7 @@ impl Broker {
 
     async fn publish(&self, channel: &str) {
         let event = Event {
+            tenant: crate::event::Tenant::default(),
             audience: Audience::Everyone,
             channel: bayeux::ChannelName::parse(channel).unwrap(),
             data: serde_json::value::RawValue::NULL.to_owned(),

@@ -14,7 +14,7 @@ use tracing::debug;
 use super::unknown::Stray;
 use super::{Attached, Public};
 use crate::auth::{Credentials, Denial};
-use crate::event::{Audience, Event, wall_clock};
+use crate::event::{Audience, Event, Tenant, wall_clock};
 use crate::log::LogError;
 use crate::metrics::Outcome;
 use crate::services::Question;
@@ -196,7 +196,8 @@ impl Exchange<'_> {
                     reply,
                 } = *publish;
                 self.places.push(self.exchanged.replies.len());
-                self.events.push(published(channel, traits, message));
+                let tenant = handle.tenant().clone();
+                self.events.push(published(tenant, channel, traits, message));
                 self.reply(Box::new(reply));
             }
         }
@@ -226,6 +227,7 @@ impl Exchange<'_> {
             channel: &call.channel,
             id: call.id.as_deref(),
             data,
+            tenant: &handle.tenant().0,
             user: handle.user().map(|user| &*user.0),
             session: handle.public_id().to_string(),
         };
@@ -399,11 +401,12 @@ fn refusal(denial: Option<Denial>) -> Failure {
 }
 
 /// A publish without data is delivered with `null`: an event without data looks like a reply to some clients.
-fn published(channel: ChannelName, traits: Traits, message: &Message<'_>) -> Event {
+fn published(tenant: Tenant, channel: ChannelName, traits: Traits, message: &Message<'_>) -> Event {
     let data = message
         .data
         .map_or_else(|| RawValue::NULL.to_owned(), ToOwned::to_owned);
     Event {
+        tenant,
         audience: Audience::Everyone,
         channel,
         data,

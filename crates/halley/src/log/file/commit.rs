@@ -6,7 +6,7 @@ use fjall::{Database, Keyspace, OwnedWriteBatch, PersistMode};
 use tokio::sync::oneshot;
 
 use super::keys::{self, Prefix};
-use crate::event::{Audience, Event, wall_clock};
+use crate::event::{Audience, Event, Tenant, wall_clock};
 use crate::log::{Appended, LogError, Position};
 
 /// A commit takes no more commands when it has this many …
@@ -92,6 +92,7 @@ impl Answers {
 
 /// An event with everything but its offset, made on the publisher's thread so that the writer only copies pointers.
 pub(super) struct Prepared {
+    tenant: Tenant,
     audience: Audience,
     channel: ChannelName,
     marks: Marks,
@@ -107,6 +108,7 @@ pub(super) struct Prepared {
 impl Prepared {
     pub(super) fn new(event: Event) -> Result<Self, LogError> {
         let Event {
+            tenant,
             audience,
             channel,
             data,
@@ -128,12 +130,13 @@ impl Prepared {
             );
             return Err(LogError::Unusable(text.into()));
         }
-        let prefix = Prefix::of(&audience, &channel);
+        let prefix = Prefix::of(&tenant, &audience, &channel);
         let draft = Draft::new(channel.clone(), &data, &traits, wall_clock());
         let (value, frame_at) = keys::value(&channel, draft.marks(), draft.frame());
         // An empty id cannot be a key, and says nothing.
         let id = id.filter(|id| !id.is_empty());
         Ok(Self {
+            tenant,
             audience,
             channel,
             marks: draft.marks().clone(),
@@ -164,6 +167,7 @@ impl Prepared {
         commit.batch.insert(bucket, self.prefix.into_key(offset), value);
         let delivery = Delivery::from_frame(offset, self.channel, frame, self.marks);
         commit.added.push(Appended {
+            tenant: self.tenant,
             audience: self.audience,
             delivery: delivery.into(),
         });

@@ -5,6 +5,7 @@
 //! | `0` | the head: last offset, bytes of all events (2 × u64) |
 //! | `u`, length (u16), user, offset (u64) | a user's event |
 //! | `c`, channel, `0`, offset (u64) | an event for everyone |
+//! | `t`, length (u8), tenant, and one of the two above | the same of a tenant with a name |
 //!
 //! Numbers are big-endian, so that keys sort by offset. A user may have any bytes and so has its length in front:
 //! two users' ranges never touch. A channel must sort below its stem and so has an end mark behind, which the channel
@@ -19,13 +20,14 @@ use std::time::Duration;
 
 use bayeux::{ChannelName, ClientId, Marks, Offset};
 
-use crate::event::{Audience, UserId};
+use crate::event::{Audience, Tenant, UserId};
 
 /// The key of a bucket's head.
 pub(super) const HEAD: &[u8] = &[0];
 /// The longest user, channel or event id that fits a key (65,535 bytes) with everything around it.
 pub(super) const LONGEST_NAME: usize = 32 * 1024;
 
+const TENANT: u8 = b't';
 const USER: u8 = b'u';
 const CHANNEL: u8 = b'c';
 const END: u8 = 0;
@@ -36,24 +38,24 @@ const OFFSET: usize = size_of::<u64>();
 pub(super) struct Prefix(Vec<u8>);
 
 impl Prefix {
-    pub(super) fn of(audience: &Audience, channel: &ChannelName) -> Self {
+    pub(super) fn of(tenant: &Tenant, audience: &Audience, channel: &ChannelName) -> Self {
         match audience {
-            Audience::User(user) => Self::user(user),
-            Audience::Everyone => Self::channel(channel.as_str()),
+            Audience::User(user) => Self::user(tenant, user),
+            Audience::Everyone => Self::channel(tenant, channel.as_str()),
         }
     }
 
-    pub(super) fn user(user: &UserId) -> Self {
+    pub(super) fn user(tenant: &Tenant, user: &UserId) -> Self {
         let length = u16::try_from(user.0.len()).expect("names longer than LONGEST_NAME are refused before");
-        let mut key = Vec::with_capacity(3 + user.0.len() + OFFSET);
+        let mut key = scope(tenant, 3 + user.0.len() + OFFSET);
         key.push(USER);
         key.extend_from_slice(&length.to_be_bytes());
         key.extend_from_slice(user.0.as_bytes());
         Self(key)
     }
 
-    pub(super) fn channel(channel: &str) -> Self {
-        let mut key = Vec::with_capacity(2 + channel.len() + OFFSET);
+    pub(super) fn channel(tenant: &Tenant, channel: &str) -> Self {
+        let mut key = scope(tenant, 2 + channel.len() + OFFSET);
         key.push(CHANNEL);
         key.extend_from_slice(channel.as_bytes());
         key.push(END);
@@ -75,17 +77,31 @@ impl Prefix {
     }
 }
 
+/// What all keys of a tenant begin with, and room for the rest. The length keeps apart tenants of which one begins with the other.
+fn scope(tenant: &Tenant, room: usize) -> Vec<u8> {
+    let name = tenant.0.as_bytes();
+    let mut key = Vec::with_capacity(2 + name.len() + room);
+    if !tenant.is_only() {
+        key.push(TENANT);
+        key.push(u8::try_from(name.len()).expect("the name of a tenant is short"));
+        key.extend_from_slice(name);
+    }
+    key
+}
+
 /// The first key behind those of a channel.
-pub(super) fn behind(channel: &str) -> Vec<u8> {
-    let mut key = vec![CHANNEL];
+pub(super) fn behind(tenant: &Tenant, channel: &str) -> Vec<u8> {
+    let mut key = scope(tenant, 2 + channel.len());
+    key.push(CHANNEL);
     key.extend_from_slice(channel.as_bytes());
     key.push(END + 1);
     key
 }
 
 /// The keys of all channels that begin with `stem`, which ends with a slash.
-pub(super) fn below(stem: &str) -> (Vec<u8>, Vec<u8>) {
-    let mut from = vec![CHANNEL];
+pub(super) fn below(tenant: &Tenant, stem: &str) -> (Vec<u8>, Vec<u8>) {
+    let mut from = scope(tenant, 1 + stem.len());
+    from.push(CHANNEL);
     from.extend_from_slice(stem.as_bytes());
     let mut to = from.clone();
     // No channel sorts between what begins with a slash here and what begins with the next character.
@@ -101,7 +117,8 @@ pub(super) fn offset(key: &[u8]) -> Option<Offset> {
 }
 
 /// The channel and the offset in the key of an event for everyone.
-pub(super) fn split_channel(key: &[u8]) -> Option<(&str, Offset)> {
+pub(super) fn split_channel<'a>(tenant: &Tenant, key: &'a [u8]) -> Option<(&'a str, Offset)> {
+    let key = key.strip_prefix(scope(tenant, 0).as_slice())?;
     let (name, offset) = key.strip_prefix(&[CHANNEL])?.split_last_chunk()?;
     let name = name.strip_suffix(&[END])?;
     Some((str::from_utf8(name).ok()?, Offset(u64::from_be_bytes(*offset))))
@@ -182,22 +199,26 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn only() -> Tenant {
+        Tenant::default()
+    }
+
     fn channel(text: &str) -> ChannelName {
         ChannelName::parse(text).unwrap()
     }
 
     #[test]
     fn a_channel_and_its_neighbours_keep_apart() {
-        let own = Prefix::channel("/a");
+        let own = Prefix::channel(&only(), "/a");
         for other in ["/a/b", "/a-b", "/a!", "/aa", "/A"] {
-            let key = Prefix::channel(other).at(Offset(1));
-            assert!(key < own.at(Offset(0)) || key >= behind("/a"), "{other}");
+            let key = Prefix::channel(&only(), other).at(Offset(1));
+            assert!(key < own.at(Offset(0)) || key >= behind(&only(), "/a"), "{other}");
         }
     }
 
     #[test]
     fn what_is_below_a_stem_is_what_begins_with_it() {
-        let (from, to) = below("/a/");
+        let (from, to) = below(&only(), "/a/");
         for (name, inside) in [
             ("/a/b", true),
             ("/a/~", true),
@@ -205,7 +226,7 @@ mod tests {
             ("/a", false),
             ("/a0", false),
         ] {
-            let key = Prefix::channel(name).at(Offset(7));
+            let key = Prefix::channel(&only(), name).at(Offset(7));
             assert_eq!((&from..&to).contains(&&key), inside, "{name}");
         }
     }
@@ -216,17 +237,26 @@ mod tests {
         fn no_name_reaches_into_anothers_range(
             users in proptest::array::uniform2("(?s).{0,12}"),
             channels in proptest::array::uniform2("(/[ab!~*]{1,3}){1,3}"),
+            tenants in proptest::array::uniform2("[abcu]{0,3}"),
             offset: u64,
         ) {
             let [mine, other] = channels.map(|text| ChannelName::parse(&text));
             let (Ok(mine), Ok(other)) = (mine, other) else { return Ok(()) };
             let [me, someone] = users.map(|name| Audience::User(UserId(name.as_str().into())));
-            let all = [(&me, &mine), (&someone, &mine), (&Audience::Everyone, &mine), (&Audience::Everyone, &other)];
-            for (audience, channel) in all {
-                let range = Prefix::of(audience, channel);
-                for (whose, name) in all {
-                    let key = Prefix::of(whose, name).at(Offset(offset));
-                    let same = Prefix::of(whose, name) == range;
+            let [own, foreign] = tenants.map(|name| Tenant(name.as_str().into()));
+            let all = [
+                (&own, &me, &mine),
+                (&own, &someone, &mine),
+                (&own, &Audience::Everyone, &mine),
+                (&own, &Audience::Everyone, &other),
+                (&foreign, &me, &mine),
+                (&foreign, &Audience::Everyone, &mine),
+            ];
+            for (tenant, audience, channel) in all {
+                let range = Prefix::of(tenant, audience, channel);
+                for (where_else, whose, name) in all {
+                    let key = Prefix::of(where_else, whose, name).at(Offset(offset));
+                    let same = Prefix::of(where_else, whose, name) == range;
                     let inside = range.at(Offset(0)) <= key && key <= range.at(Offset(u64::MAX));
                     prop_assert_eq!(inside, same, "{:?} {:?}", range, key);
                 }
@@ -247,8 +277,8 @@ mod tests {
             let (value, frame_at) = value(&channel, &marks, &frame);
             prop_assert_eq!(&value[frame_at..], &frame[..]);
             prop_assert_eq!(split_value(&value), Some((marks, name.as_str(), &frame[..])));
-            let key = Prefix::of(&Audience::Everyone, &channel).at(Offset(offset));
-            prop_assert_eq!(split_channel(&key), Some((name.as_str(), Offset(offset))));
+            let key = Prefix::of(&only(), &Audience::Everyone, &channel).at(Offset(offset));
+            prop_assert_eq!(split_channel(&only(), &key), Some((name.as_str(), Offset(offset))));
         }
     }
 }

@@ -15,10 +15,12 @@ use fjall::{Iter, Keyspace};
 use super::catalogue::damaged;
 use super::keys::{self, Prefix};
 use super::{scan, unusable};
+use crate::event::Tenant;
 use crate::log::{Interest, LogError};
 
 pub(super) struct Merge<'a> {
     events: &'a Keyspace,
+    tenant: &'a Tenant,
     through: Offset,
     sources: Vec<Source<'a>>,
     next: BinaryHeap<Reverse<(Offset, usize)>>,
@@ -49,12 +51,17 @@ impl<'a> Merge<'a> {
     ) -> Result<Self, LogError> {
         let mut merge = Self {
             events,
+            tenant: &interest.tenant,
             through,
             sources: Vec::new(),
             next: BinaryHeap::new(),
         };
         if let (Some(user), false) = (&interest.user, interest.patterns.is_empty()) {
-            let range = merge.range(&Prefix::user(user), after.next(), &interest.patterns);
+            let range = merge.range(
+                &Prefix::user(&interest.tenant, user),
+                after.next(),
+                &interest.patterns,
+            );
             merge.open(range)?;
         }
         let mut found = BTreeMap::new();
@@ -63,7 +70,7 @@ impl<'a> Merge<'a> {
             .iter()
             .filter(|pattern| pattern.reach() != Reach::Exact)
         {
-            scan::channels(events, pattern, after, &mut found)?;
+            scan::channels(events, &interest.tenant, pattern, after, &mut found)?;
         }
         for pattern in interest
             .patterns
@@ -84,7 +91,7 @@ impl<'a> Merge<'a> {
     pub(super) fn next(&mut self) -> Result<Option<Arc<Delivery>>, LogError> {
         while let Some(Reverse((offset, index))) = self.next.pop() {
             if let Source::Waiting(channel) = &self.sources[index] {
-                let prefix = Prefix::channel(channel.as_str());
+                let prefix = Prefix::channel(self.tenant, channel.as_str());
                 self.sources[index] = Source::Open(self.range(&prefix, offset, &[]));
                 self.advance(index)?;
                 continue;

@@ -10,6 +10,7 @@ use fjall::{Iter, Keyspace, UserKey};
 
 use super::catalogue::damaged;
 use super::{keys, unusable};
+use crate::event::Tenant;
 use crate::log::LogError;
 
 /// Steps that are tried before a seek.
@@ -18,11 +19,12 @@ const STEPS: usize = 8;
 /// Every channel that the pattern matches and that has events after `after`, with the first of them.
 pub(super) fn channels(
     events: &Keyspace,
+    tenant: &Tenant,
     pattern: &ChannelPattern,
     after: Offset,
     found: &mut BTreeMap<ChannelName, Offset>,
 ) -> Result<(), LogError> {
-    let (from, to) = keys::below(pattern.stem());
+    let (from, to) = keys::below(tenant, pattern.stem());
     let mut scan = Scan {
         events,
         keys: events.range(from..to.clone()),
@@ -30,15 +32,15 @@ pub(super) fn channels(
     };
     let mut next = scan.next()?;
     while let Some(key) = next {
-        let Some((name, offset)) = keys::split_channel(&key) else {
+        let Some((name, offset)) = keys::split_channel(tenant, &key) else {
             return Err(damaged("a key is none"));
         };
-        let target = match wanted(pattern, name)? {
+        let target = match wanted(tenant, pattern, name)? {
             Err(behind) => behind,
-            Ok(_) if offset <= after => keys::Prefix::channel(name).into_key(after.next()),
+            Ok(_) if offset <= after => keys::Prefix::channel(tenant, name).into_key(after.next()),
             Ok(channel) => {
                 found.insert(channel, offset);
-                keys::behind(name)
+                keys::behind(tenant, name)
             }
         };
         next = scan.seek(&target)?;
@@ -47,7 +49,11 @@ pub(super) fn channels(
 }
 
 /// The channel if the pattern matches it, else where the next one may be.
-fn wanted(pattern: &ChannelPattern, name: &str) -> Result<Result<ChannelName, Vec<u8>>, LogError> {
+fn wanted(
+    tenant: &Tenant,
+    pattern: &ChannelPattern,
+    name: &str,
+) -> Result<Result<ChannelName, Vec<u8>>, LogError> {
     let channel =
         ChannelName::parse(name).map_err(|error| damaged(&format!("a channel is none: {error}")))?;
     if pattern.matches(&channel) {
@@ -57,8 +63,8 @@ fn wanted(pattern: &ChannelPattern, name: &str) -> Result<Result<ChannelName, Ve
     let deeper = name.get(stem..).and_then(|rest| rest.find('/'));
     Ok(Err(match (pattern.reach(), deeper) {
         // `/a/b/c` is too deep for `/a/*`, and so is everything below `/a/b/`.
-        (Reach::Children, Some(slash)) => keys::below(&name[..=stem + slash]).1,
-        (Reach::Exact | Reach::Children | Reach::Descendants, _) => keys::behind(name),
+        (Reach::Children, Some(slash)) => keys::below(tenant, &name[..=stem + slash]).1,
+        (Reach::Exact | Reach::Children | Reach::Descendants, _) => keys::behind(tenant, name),
     }))
 }
 
