@@ -1,49 +1,61 @@
-//! How many events a second become durable in the embedded log, one at a time and with many publishers at once?
+//! How many events a second become durable in the embedded log: one at a time, with many publishers at once (group commit), and
+//! many in one append?
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bayeux::{ChannelName, Traits};
+use bayeux::Traits;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use halley::event::{Audience, Event, UserId};
-use halley::log::{self, EventLog, Settings};
+use halley::log::{self, EventLog};
+use halley_benches::{payload, settings};
 use serde_json::value::RawValue;
-
-fn settings() -> Settings {
-    Settings {
-        retention: Duration::from_secs(3600),
-        retention_bytes: 1 << 30,
-        dedup_window: Duration::from_secs(900),
-        min_free_bytes: 0,
-    }
-}
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
 fn event(data: &RawValue) -> Event {
     Event {
         tenant: halley::event::Tenant::default(),
         audience: Audience::User(UserId("15000".into())),
-        channel: ChannelName::parse("/v2/me/calls").expect("a channel"),
+        channel: payload::channel(),
         data: data.to_owned(),
         id: None,
         traits: Traits::default(),
     }
 }
 
+/// A log in a folder of its own, which is there for as long as this is.
+struct Disk {
+    log: Arc<dyn EventLog>,
+    _folder: TempDir,
+}
+
+impl Disk {
+    fn open() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let opened = log::open(&format!("file:{}", folder.path().display()), &settings::log());
+        Self {
+            log: opened.expect("a log").log,
+            _folder: folder,
+        }
+    }
+}
+
 fn appending(criterion: &mut Criterion) {
-    let data = RawValue::from_string(format!("{{\"state\":\"{}\"}}", "x".repeat(970))).expect("JSON");
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let data = payload::data();
+    let runtime = Runtime::new().expect("a runtime");
     let mut group = criterion.benchmark_group("1 KB events made durable");
     group.sample_size(10).measurement_time(Duration::from_secs(5));
     for publishers in [1_u64, 32, 512] {
-        let folder = tempfile::tempdir().expect("a folder");
-        let opened = log::open(&format!("file:{}", folder.path().display()), &settings()).expect("a log");
-        let log: Arc<dyn EventLog> = Arc::clone(&opened.log);
+        let disk = Disk::open();
         group.throughput(Throughput::Elements(publishers));
         group.bench_function(format!("{publishers} publishers at once"), |bencher| {
-            bencher.to_async(Waiting(&runtime)).iter(|| {
-                let appends: Vec<_> = (0..publishers).map(|_| log.append(vec![event(&data)])).collect();
+            bencher.to_async(&runtime).iter(|| {
+                let appends: Vec<_> = (0..publishers)
+                    .map(|_| disk.log.append(vec![event(&data)]))
+                    .collect();
                 async {
                     for append in appends {
                         append.await.expect("durable");
@@ -52,16 +64,16 @@ fn appending(criterion: &mut Criterion) {
             });
         });
     }
+    let disk = Disk::open();
+    group.throughput(Throughput::Elements(64));
+    group.bench_function("64 in one append", |bencher| {
+        bencher.to_async(&runtime).iter(|| {
+            let events = (0..64).map(|_| event(&data)).collect();
+            let append = disk.log.append(events);
+            async { append.await.expect("durable") }
+        });
+    });
     group.finish();
-}
-
-/// Runs criterion's futures on a runtime.
-struct Waiting<'a>(&'a tokio::runtime::Runtime);
-
-impl criterion::async_executor::AsyncExecutor for Waiting<'_> {
-    fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
-        self.0.block_on(future)
-    }
 }
 
 criterion_group!(benches, appending);

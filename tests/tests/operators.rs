@@ -238,7 +238,12 @@ async fn a_request_without_meaning_is_a_problem_that_says_why() {
     for (method, path, status, word) in [
         ("GET", "/api/v1/sessions?limit=0", 400, "limit"),
         ("GET", "/api/v1/sessions?limit=1001", 400, "from 1 to 1000"),
-        ("GET", "/api/v1/sessions?page=2", 400, "user, after, limit"),
+        (
+            "GET",
+            "/api/v1/sessions?page=2",
+            400,
+            "user, tenant, after, limit",
+        ),
         ("GET", "/api/v1/sessions?after=xyz", 400, "16 hexadecimal digits"),
         ("GET", "/api/v1/sessions?user=%ff", 400, "UTF-8"),
         ("GET", "/api/v1/sessions?user=", 400, "1 to 128 bytes"),

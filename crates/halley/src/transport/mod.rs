@@ -34,6 +34,8 @@ use crate::sessions::{Crowd, Handle, Requester, Sessions};
 pub use unknown::Unknown;
 use unknown::{Lateness, Stray};
 pub use websocket::Beat;
+#[doc(hidden)]
+pub use websocket::socket_wire;
 
 /// One way for clients to come.
 pub struct Transport {

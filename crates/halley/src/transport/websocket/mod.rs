@@ -32,6 +32,7 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use prometheus_client::metrics::counter::Counter;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -211,6 +212,13 @@ async fn open(opening: Opening) -> Option<Socket> {
         heard: Instant::now(),
         _place: place,
     })
+}
+
+/// The way out to a socket on which nobody is heard: for benches, which see what an event costs up to the system call.
+#[doc(hidden)]
+pub fn socket_wire(stream: TcpStream, messages_per_frame: usize) -> Arc<dyn Wire> {
+    let (_, wire) = SocketWire::split(stream, messages_per_frame, Counter::default());
+    wire
 }
 
 /// tungstenite's defaults cost 135 KiB a socket and bound nothing. The buffer for reading is kept by an idle socket; it holds

@@ -1,0 +1,76 @@
+//! What does one event for 100,000 sessions cost, in time and in allocations?
+
+#![allow(missing_docs, reason = "criterion's macros make undocumented items")]
+
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use halley_benches::{Clock, Receivers, Sockets};
+
+const MANY: usize = 100_000;
+
+/// As many as have room for their sockets, both ends, where 1,024 files may be open.
+const FEW: usize = 400;
+
+/// Allocations that an event may cost, however many receive it: it was encoded before, and sessions and dispatch keep their room
+/// from one event to the next. Not one for each receiver, then, and not one byte.
+const ALLOCATIONS: u64 = 8;
+
+fn one_event(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("one event of 1 KB");
+    group
+        .sample_size(10)
+        .throughput(Throughput::Elements(MANY as u64));
+    let mut receivers = Receivers::without_sockets(MANY, Clock::Ticks);
+    group.bench_function("handed to 100,000 sessions", |bencher| {
+        bencher.iter_custom(|rounds| {
+            let before = receivers.heard();
+            let mut spent = Duration::ZERO;
+            for _ in 0..rounds {
+                receivers.publish(1);
+                let began = Instant::now();
+                receivers.dispatch();
+                spent += began.elapsed();
+                receivers.answer_pings();
+            }
+            assert_eq!(
+                receivers.heard() - before,
+                rounds * MANY as u64,
+                "everyone hears everything"
+            );
+            spent
+        });
+    });
+    group.finish();
+}
+
+/// An event is encoded once, however many receive it.
+fn allocations(_: &mut Criterion) {
+    let mut receivers = Receivers::without_sockets(MANY, Clock::StandsStill);
+    expect_few("100,000 sessions", MANY, &mut receivers);
+    let sockets = Sockets::open(FEW);
+    let mut receivers = Receivers::on_sockets(sockets.wires(), Clock::StandsStill);
+    expect_few("400 sessions, up to the sockets", FEW, &mut receivers);
+}
+
+#[expect(clippy::print_stderr, reason = "what was counted is part of the answer")]
+fn expect_few(name: &str, count: usize, receivers: &mut Receivers) {
+    // Sessions and lists grow to the size that they keep, and everyone is pinged once.
+    for _ in 0..6 {
+        receivers.publish(1);
+        receivers.dispatch();
+        receivers.answer_pings();
+    }
+    receivers.publish(1);
+    let counted = allocation_counter::measure(|| receivers.dispatch());
+    let (allocations, bytes) = (counted.count_total, counted.bytes_total);
+    let text = format!("one event for {name}: {allocations} allocations with {bytes} bytes");
+    eprintln!("{text}");
+    assert!(
+        allocations <= ALLOCATIONS && bytes < count as u64,
+        "{text}, and {ALLOCATIONS} with less than a byte for each are allowed: is it encoded, or copied, for each of them?"
+    );
+}
+
+criterion_group!(benches, one_event, allocations);
+criterion_main!(benches);
