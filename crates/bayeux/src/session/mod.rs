@@ -362,7 +362,8 @@ impl Session {
         if !moves {
             return;
         }
-        if self.socket.is_some() {
+        if let Some(socket) = self.socket {
+            self.proof.leave(socket);
             self.let_go_of_socket();
         }
         if carrier.kind == CarrierKind::Socket {

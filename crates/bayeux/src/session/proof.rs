@@ -26,6 +26,8 @@ pub(super) struct Proof {
     since_answer: Option<Offset>,
     /// Where that was.
     answered: Option<Carrier>,
+    /// The socket that was left for another one before its peer closed it, and what was unapplied then.
+    left: Option<(Carrier, Offset)>,
     /// No ping before this.
     not_before: Option<Instant>,
     /// Waiting for `not_before` to send the next one.
@@ -40,6 +42,11 @@ pub(super) struct Proof {
 impl Proof {
     pub(super) fn unapplied(&self) -> Option<Offset> {
         self.unapplied
+    }
+
+    /// Events are going to be pushed to another socket. The peer's close of this one may still be on its way.
+    pub(super) fn leave(&mut self, socket: Carrier) {
+        self.left = self.unapplied.map(|after| (socket, after));
     }
 
     /// What was asked or said on a socket is of no concern now. What is to be written down stays so.
@@ -101,21 +108,32 @@ impl Session {
     /// The peer has closed a socket, and not to answer our close. The carrier is gone with it: returns whether another one may
     /// have something to do now.
     pub fn handle_close(&mut self, now: Instant, carrier: Carrier) -> bool {
-        self.take_pongs_back(carrier);
-        self.handle_carrier_lost(now, carrier)
+        let was_further = self.take_pongs_back(carrier);
+        self.handle_carrier_lost(now, carrier) || was_further
     }
 
-    fn take_pongs_back(&mut self, carrier: Carrier) {
-        let Some(after) = self.proof.unapplied else { return };
-        if self.socket != Some(carrier) || self.life.is_over() {
-            return;
-        }
+    /// Returns whether there were any.
+    fn take_pongs_back(&mut self, carrier: Carrier) -> bool {
+        let left = self.proof.left.take_if(|(left, _)| *left == carrier);
+        let after = match left {
+            // A new page may be quicker than the close of the old one.
+            Some((_, after)) => Some(after),
+            None => self.proof.unapplied.filter(|_| self.socket == Some(carrier)),
+        };
+        let Some(after) = after.filter(|_| !self.life.is_over()) else {
+            return false;
+        };
         let proven = self.window.proven();
-        if self.begin_again() || after < proven {
-            self.window.go_back(after.min(proven));
-            // What was written down of the cursor says more than is true.
-            self.record_changed = true;
+        if !self.begin_again() && after >= proven {
+            return false;
         }
+        self.window.go_back(after.min(proven));
+        // What was written down of the cursor says more than is true.
+        self.record_changed = true;
+        if left.is_some() {
+            self.note_way_back();
+        }
+        true
     }
 
     /// A way back in the log has let subscriptions begin where they were, which is further than their client has come. Returns

@@ -294,12 +294,16 @@ impl Server {
 
     fn closed(&mut self, name: &str) -> Option<()> {
         let open = self.carriers.remove(name)?;
+        let mut roused = Vec::new();
         for (id, session) in &mut self.sessions {
-            session.handle_close(self.now, open.carrier);
+            if session.handle_close(self.now, open.carrier) {
+                roused.push(id.clone());
+            }
             if session.take_record_change() {
                 self.records.insert(id.clone(), (session.snapshot(), self.epoch));
             }
         }
+        roused.iter().for_each(|id| self.drain(id));
         Some(())
     }
 

@@ -25,7 +25,7 @@ use bayeux::codec::Body;
 use bayeux::{Carrier, CarrierKind, Offset};
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::{SinkExt, StreamExt};
+use futures::{FutureExt, SinkExt, StreamExt};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -49,7 +49,7 @@ use super::unknown::{Lateness, Stray};
 use super::{Attached, Connection, Public, Transport};
 use crate::http::{self, Reply};
 use crate::metrics;
-use crate::sessions::{Requester, Wire};
+use crate::sessions::{Handle, Requester, Wire};
 
 pub(super) const TRANSPORT: Transport = Transport {
     connection_type: "websocket",
@@ -208,6 +208,7 @@ async fn open(opening: Opening) -> Option<Socket> {
         wire,
         carrier,
         bound: None,
+        left: None,
         late: None,
         heard: Instant::now(),
         _place: place,
@@ -231,6 +232,9 @@ fn configure(message_limit: usize) -> WebSocketConfig {
         .max_message_size(Some(message_limit))
         .max_frame_size(Some(message_limit))
 }
+
+/// So many frames of a socket that cannot be written to any more are looked at.
+const REST: usize = 64;
 
 /// Why a socket ends.
 #[derive(Debug)]
@@ -259,6 +263,8 @@ struct Socket {
     carrier: Carrier,
     /// The session that this socket speaks for.
     bound: Option<Attached>,
+    /// The session that it spoke for before another carrier did: it is to hear how this one ends.
+    left: Option<Arc<Handle>>,
     /// What waits to be said. Boxed: few sockets have it.
     late: Option<Box<Late>>,
     /// When the peer was last heard.
@@ -309,6 +315,7 @@ impl Socket {
                 Step::Errand(errand) => Box::pin(self.handle_errand(errand)).await,
             };
             if let Err(end) = done {
+                self.hear_the_rest();
                 return end;
             }
         }
@@ -330,9 +337,7 @@ impl Socket {
             // Pings are answered by the library, a close is acknowledged by it, and binary frames mean nothing here.
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Binary(_) | Message::Frame(_))) => Ok(()),
             Some(Ok(Message::Close(_))) => {
-                if let Some(attached) = &self.bound {
-                    self.public.sessions.handle_close(&attached.handle, self.carrier);
-                }
+                self.handle_close();
                 let _ = self.stream.flush().await;
                 Err(End::Closed)
             }
@@ -417,7 +422,7 @@ impl Socket {
         match errand {
             Errand::Failed => Err(End::Closed),
             Errand::Superseded => {
-                self.bound = None;
+                self.left = self.bound.take().map(|attached| Arc::clone(&attached.handle));
                 Ok(())
             }
             Errand::Refused => {
@@ -481,6 +486,27 @@ impl Socket {
             self.public
                 .sessions
                 .handle_pong(&attached.handle, self.carrier, offset);
+        }
+    }
+
+    fn handle_close(&self) {
+        let bound = self.bound.as_ref().map(|attached| &attached.handle);
+        for handle in bound.into_iter().chain(&self.left) {
+            self.public.sessions.handle_close(handle, self.carrier);
+        }
+    }
+
+    /// The socket is at its end, perhaps because writing failed. The peer may have closed the socket before that, and said so: what it said is still there to be read.
+    fn hear_the_rest(&mut self) {
+        for _ in 0..REST {
+            let Some(Some(Ok(message))) = self.stream.next().now_or_never() else {
+                return;
+            };
+            match message {
+                Message::Pong(payload) => self.handle_pong(&payload),
+                Message::Close(_) => self.handle_close(),
+                Message::Text(_) | Message::Binary(_) | Message::Ping(_) | Message::Frame(_) => {}
+            }
         }
     }
 
