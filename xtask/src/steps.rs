@@ -74,6 +74,18 @@ pub(crate) const ALL: &[Step] = &[
         run: || cargo(&["build", "--release", "-p", "halley"]),
     },
     Step {
+        name: "benches",
+        why: "every bench once, unoptimized: they compile, run, and allocate what they may; no time is judged",
+        needs: &[],
+        run: || cargo(&["test", "-p", "halley-benches", "--benches"]),
+    },
+    Step {
+        name: "instructions",
+        why: "instructions of the hot ways, under valgrind, within 3 % of benches/instructions.json: what got dearer shows",
+        needs: &["release"],
+        run: || crate::instructions::count(false),
+    },
+    Step {
         name: "demo",
         why: "the command of the README: broker, voice API and three agents; every stream must be what the scenario says",
         needs: &["release"],

@@ -115,6 +115,14 @@ async fn a_look_that_an_earlier_one_overtook_leaves_nothing_in_the_wheel() {
 }
 
 #[tokio::test]
+async fn a_deadline_that_is_due_already_needs_no_second_look() {
+    let broker = Broker::new();
+    let handle = broker.open();
+    let due = Instant::now();
+    assert!(broker.sessions.timers.add(&handle, due) <= due);
+}
+
+#[tokio::test]
 async fn a_connection_that_ends_late_says_nothing_about_a_later_reply() {
     let broker = Broker::new();
     let handle = broker.open();

@@ -39,7 +39,8 @@ impl Timers {
         }
     }
 
-    /// Looks at the session at `at` or a little later, or earlier if that is more than a turn away. Returns when.
+    /// Looks at the session at `at` or a little later, or earlier if that is more than a turn away. Returns what that is good for: a
+    /// deadline that is not before it needs no further entry.
     pub(super) fn add(&self, handle: &Arc<Handle>, at: Instant) -> Instant {
         let mut wheel = self.wheel.lock();
         let ticks = at
@@ -49,7 +50,7 @@ impl Timers {
         let ticks = usize::try_from(ticks).unwrap_or(BUCKETS).min(BUCKETS - 1);
         let bucket = (wheel.next + ticks) % BUCKETS;
         wheel.buckets[bucket].push(Arc::downgrade(handle));
-        wheel.next_at + TICK * u32::try_from(ticks).unwrap_or(u32::MAX)
+        at.min(wheel.next_at + TICK * u32::try_from(ticks).unwrap_or(u32::MAX))
     }
 
     #[cfg(test)]
