@@ -209,6 +209,9 @@ impl Config {
         if !(1..=CONNECTIONS_MAX).contains(&self.limits.connections) {
             return wrong("limits.connections", "from 1 to 1,000,000,000");
         }
+        if let Err((key, reason)) = self.limits.check_rates() {
+            return wrong(&format!("limits.{key}"), reason);
+        }
         for rule in &self.channels.rules {
             if rule
                 .retention

@@ -83,6 +83,9 @@ pub(super) async fn poll(
         refused = (lateness.refused).then(|| TryLater(lateness.delay.as_secs() + 1));
         wait(public, lateness.delay).await;
     }
+    if let Some(again) = exchanged.too_many {
+        refused = Some(TryLater(again.seconds().into()));
+    }
     let seating = Seating::of(who.browser.clone().zip(connection.most_held()));
     let polled = respond(public, carrier, seating, exchanged, label).await?;
     Ok(Polled { refused, ..polled })
