@@ -20,7 +20,7 @@ use crate::auth::Revocations;
 use crate::http::{self, Reply, Service};
 use crate::ingest::{Grant, Ingest};
 use crate::log::Opened;
-use crate::metrics::{Levels, Metrics};
+use crate::metrics::{Levels, Metrics, Outcome};
 use crate::problem::Problem;
 use crate::quota::Quotas;
 use crate::sessions::Sessions;
@@ -106,7 +106,11 @@ impl Api {
                 let quota = |events| self.quotas.publish(&grant.publisher, events);
                 self.ingest.publish(body, grant, quota).await
             }
-            Err(refusal) => refusal,
+            Err(refusal) => {
+                let result = "body_refused";
+                self.metrics.ingested.get_or_create(&Outcome { result }).inc();
+                refusal
+            }
         }
     }
 

@@ -277,9 +277,13 @@ impl Public {
     }
 
     fn refuse_origin(&self, request: &Request<Incoming>) -> BoxFuture<'static, Reply> {
-        let result = "origin_refused";
-        self.metrics.refusals.get_or_create(&Outcome { result }).inc();
+        self.count_refusal("origin_refused");
         Box::pin(std::future::ready(self.cors.refuse(request)))
+    }
+
+    /// A request was refused as a whole.
+    fn count_refusal(&self, result: &'static str) {
+        self.metrics.refusals.get_or_create(&Outcome { result }).inc();
     }
 
     fn directions(&self) -> String {

@@ -73,7 +73,10 @@ pub(super) async fn poll(
                 error.to_string(),
             ));
         }
-        Err(error) => return Err(NoMessages::Refused(StatusCode::BAD_REQUEST, error.to_string())),
+        Err(error) => {
+            public.count_refusal("body_invalid");
+            return Err(NoMessages::Refused(StatusCode::BAD_REQUEST, error.to_string()));
+        }
     };
     // A held connect need not keep what it was asked with.
     drop(bodies);

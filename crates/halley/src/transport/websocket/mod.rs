@@ -8,7 +8,7 @@
 //! |---|---|
 //! | 1002 | the peer broke the WebSocket protocol |
 //! | 1007 | a frame is no array of messages; the reason says what is wrong |
-//! | 1008 | the peer asks again and again for a session that is unknown, and was told so; or what it was known by was revoked |
+//! | 1008 | the peer asks again and again for a session that is unknown, and was told so; what it was known by was revoked; or it sends frame after frame without a message |
 //! | 1009 | a message is larger than `websocket.max_message` |
 //! | 1012 | the process ends; the peer's answer proves what it has read |
 //! | 1013 | the log cannot be read or written |
@@ -126,6 +126,13 @@ async fn answer(public: Arc<Public>, connection: Connection, mut request: Reques
     tokio::spawn(async move {
         if let Some(mut socket) = opened.await {
             let reason = socket.run().await;
+            let result = reason.label();
+            socket
+                .public
+                .metrics
+                .socket_ends
+                .get_or_create(&metrics::Outcome { result })
+                .inc();
             debug!(?reason, "a socket ended");
         }
     });
@@ -210,6 +217,7 @@ async fn open(opening: Opening) -> Option<Socket> {
         bound: None,
         late: None,
         heard: Instant::now(),
+        idle_frames: 0,
         _place: place,
     })
 }
@@ -241,12 +249,25 @@ enum End {
     Silent,
     /// The peer does not read.
     Stalled,
-    /// The peer broke the protocol; it was told.
-    Violation,
+    /// The peer broke the protocol, or a rule of this name; it was told.
+    Violation(&'static str),
     /// The process is ending; the peer was told to come back.
     Shutdown,
     /// The log cannot be read or written.
     LogFailed,
+}
+
+impl End {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Silent => "silent",
+            Self::Stalled => "stalled",
+            Self::Violation(rule) => rule,
+            Self::Shutdown => "shutdown",
+            Self::LogFailed => "log_failed",
+        }
+    }
 }
 
 struct Socket {
@@ -263,6 +284,8 @@ struct Socket {
     late: Option<Box<Late>>,
     /// When the peer was last heard.
     heard: Instant,
+    /// Frames without messages since the last reminder.
+    idle_frames: u32,
     /// Among the connections that the listener allows.
     _place: Option<http::Place>,
 }
@@ -299,7 +322,7 @@ impl Socket {
                 errand = errand(&self.wire) => Step::Errand(errand),
             };
             let done = match step {
-                Step::Frame(Some(Ok(Message::Pong(payload)))) => {
+                Step::Frame(Some(Ok(Message::Pong(payload)))) if self.is_patient() => {
                     self.handle_pong(&payload);
                     Ok(())
                 }
@@ -320,15 +343,21 @@ impl Socket {
             None | Some(Err(Error::ConnectionClosed | Error::Io(_))) => Err(End::Closed),
             Some(Err(Error::Capacity(_))) => {
                 self.close(CloseCode::Size, "message too large").await;
-                Err(End::Violation)
+                Err(End::Violation("too_large"))
             }
             Some(Err(_)) => {
                 self.close(CloseCode::Protocol, "protocol error").await;
-                Err(End::Violation)
+                Err(End::Violation("protocol"))
             }
-            Some(Ok(Message::Text(text))) => self.handle_text(text).await,
+            Some(Ok(Message::Text(text))) if !text.trim_ascii().is_empty() => self.handle_text(text).await,
             // Pings are answered by the library, a close is acknowledged by it, and binary frames mean nothing here.
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Binary(_) | Message::Frame(_))) => Ok(()),
+            Some(Ok(
+                Message::Text(_)
+                | Message::Ping(_)
+                | Message::Pong(_)
+                | Message::Binary(_)
+                | Message::Frame(_),
+            )) => self.handle_idle_frame().await,
             Some(Ok(Message::Close(_))) => {
                 if let Some(attached) = &self.bound {
                     self.public.sessions.handle_close(&attached.handle, self.carrier);
@@ -339,10 +368,22 @@ impl Socket {
         }
     }
 
-    async fn handle_text(&mut self, text: Utf8Bytes) -> Result<(), End> {
-        if text.trim_ascii().is_empty() {
+    /// Whether another frame without messages may come before the next reminder.
+    fn is_patient(&mut self) -> bool {
+        self.idle_frames = self.idle_frames.saturating_add(1);
+        self.idle_frames <= self.public.config.websocket.idle_frames
+    }
+
+    async fn handle_idle_frame(&mut self) -> Result<(), End> {
+        if self.is_patient() {
             return Ok(());
         }
+        self.close(CloseCode::Policy, "too many frames without messages")
+            .await;
+        Err(End::Violation("idle_frames"))
+    }
+
+    async fn handle_text(&mut self, text: Utf8Bytes) -> Result<(), End> {
         if let Some(late) = &mut self.late {
             late.next = Some(text);
             return Ok(());
@@ -358,7 +399,7 @@ impl Socket {
             Err(error) => {
                 // What cannot be parsed has no id to answer, and a client that sends it cannot be helped by a reply.
                 self.close(CloseCode::Invalid, &error.to_string()).await;
-                return Err(End::Violation);
+                return Err(End::Violation("invalid"));
             }
         };
         let attached = exchanged.attached.take();
@@ -405,7 +446,7 @@ impl Socket {
         if late.refused {
             self.close(CloseCode::Policy, "the session is unknown, and was so before")
                 .await;
-            return Err(End::Violation);
+            return Err(End::Violation("session_unknown"));
         }
         match late.next {
             Some(text) => self.handle_text(text).await,
@@ -423,7 +464,7 @@ impl Socket {
             Errand::Refused => {
                 self.close(CloseCode::Policy, "the credentials were revoked")
                     .await;
-                Err(End::Violation)
+                Err(End::Violation("revoked"))
             }
             Errand::ReadLog(after) => self.read_log(after).await,
             Errand::KeepAlive => self.handle_keep_alive().await,
@@ -490,6 +531,7 @@ impl Socket {
         if silence > settings.ping_interval.0 + settings.pong_timeout.0 {
             return Err(End::Silent);
         }
+        self.idle_frames = 0;
         self.wire.ask_again();
         self.flush().await
     }
