@@ -21,6 +21,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bayeux::codec::Body;
 use bayeux::{Carrier, CarrierKind, Offset};
 use bytes::Bytes;
@@ -28,11 +30,12 @@ use futures::future::BoxFuture;
 use futures::{SinkExt, StreamExt};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::upgrade::OnUpgrade;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use prometheus_client::metrics::counter::Counter;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -80,6 +83,12 @@ fn is_upgrade(request: &Request<Incoming>) -> bool {
 
 async fn answer(public: Arc<Public>, connection: Connection, mut request: Request<Incoming>) -> Reply {
     let headers = request.headers();
+    if request.version() != Version::HTTP_11 {
+        return http::text(
+            StatusCode::BAD_REQUEST,
+            "HTTP/1.1 is upgraded, and nothing older\n",
+        );
+    }
     if headers
         .get(header::SEC_WEBSOCKET_VERSION)
         .is_none_or(|version| version != "13")
@@ -93,11 +102,22 @@ async fn answer(public: Arc<Public>, connection: Connection, mut request: Reques
             .insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         return response;
     }
+    if !lists(headers, &header::CONNECTION, |word| {
+        word.eq_ignore_ascii_case("upgrade")
+    }) {
+        return http::text(StatusCode::BAD_REQUEST, "Connection does not say Upgrade\n");
+    }
     let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY) else {
         return http::text(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing\n");
     };
+    if !is_key(key.as_bytes()) {
+        return http::text(
+            StatusCode::BAD_REQUEST,
+            "Sec-WebSocket-Key is not 16 bytes in base64\n",
+        );
+    }
     let protocol = &public.config.websocket.protocol;
-    if !protocol.is_empty() && !is_offered(headers, protocol) {
+    if !protocol.is_empty() && !lists(headers, &header::SEC_WEBSOCKET_PROTOCOL, |word| word == protocol) {
         let text = format!(
             "the subprotocol {protocol} is spoken here, and Sec-WebSocket-Protocol does not offer it\n"
         );
@@ -134,6 +154,9 @@ async fn answer(public: Arc<Public>, connection: Connection, mut request: Reques
                 .get_or_create(&metrics::Outcome { result })
                 .inc();
             debug!(?reason, "a socket ended");
+            if let End::Violation(_) = reason {
+                Box::pin(socket.linger()).await;
+            }
         }
     });
     if let Some(cookie) = cookie {
@@ -142,13 +165,19 @@ async fn answer(public: Arc<Public>, connection: Connection, mut request: Reques
     response
 }
 
-fn is_offered(headers: &HeaderMap, protocol: &str) -> bool {
+/// Whether one of the words of a header is wanted.
+fn lists(headers: &HeaderMap, name: &HeaderName, is_wanted: impl Fn(&str) -> bool) -> bool {
     headers
-        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .get_all(name)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .any(|offered| offered.trim() == protocol)
+        .any(|word| is_wanted(word.trim()))
+}
+
+/// What RFC 6455 (4.2.1) makes of a key: 16 bytes.
+fn is_key(key: &[u8]) -> bool {
+    matches!(STANDARD.decode(key), Ok(key) if key.len() == 16)
 }
 
 /// Extensions are declined by leaving them out, and so is a subprotocol when none is spoken: a browser that insists on one then
@@ -344,6 +373,10 @@ impl Socket {
             Some(Err(Error::Capacity(_))) => {
                 self.close(CloseCode::Size, "message too large").await;
                 Err(End::Violation("too_large"))
+            }
+            Some(Err(Error::Utf8(_))) => {
+                self.close(CloseCode::Invalid, "a text that is no UTF-8").await;
+                Err(End::Violation("invalid"))
             }
             Some(Err(_)) => {
                 self.close(CloseCode::Protocol, "protocol error").await;
@@ -559,6 +592,16 @@ impl Socket {
                 .sessions
                 .handle_close_answered(&attached.handle, self.carrier);
         }
+    }
+
+    /// Reads on for a while and heeds nothing: a socket that is dropped with something unread takes back what the peer has not
+    /// read yet, which is why it was closed.
+    async fn linger(&mut self) {
+        self.bound = None;
+        self.wire.end();
+        let mut unheard = [0; 4096];
+        let heard = async { while let Ok(1..) = self.stream.get_mut().read(&mut unheard).await {} };
+        let _ = tokio::time::timeout(GOODBYE, heard).await;
     }
 
     async fn close(&mut self, code: CloseCode, reason: &str) {
