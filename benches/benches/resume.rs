@@ -117,7 +117,7 @@ fn subscribe(
         ..Principal::default()
     };
     let carrier = sessions.carrier(CarrierKind::Exchange);
-    let (handle, _) = sessions.open(&principal, None, carrier, &message(HANDSHAKE));
+    let (handle, _) = sessions.open(&principal, None, None, carrier, &message(HANDSHAKE));
     let handled = sessions.handle_message(&handle, carrier, true, &message(SUBSCRIBE));
     (
         handle.client_id().as_str().to_owned(),

@@ -186,7 +186,7 @@ fn join(sessions: &Arc<Sessions>, wire: Arc<dyn Wire>) -> Receiver {
         .into_iter()
         .map(|message| message.expect("a good message"));
     let handshake = messages.next().expect("a handshake");
-    let (handle, _) = sessions.open(&Principal::default(), None, carrier, &handshake);
+    let (handle, _) = sessions.open(&Principal::default(), None, None, carrier, &handshake);
     for message in messages {
         let handled = sessions.handle_message(&handle, carrier, true, &message);
         handled.expect("it is in memory");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use halley::auth::Revocations;
 use halley::log;
-use halley::sessions::{Options, Overload};
+use halley::sessions::{Options, Overload, Room};
 
 /// A log that keeps everything for as long as a bench runs.
 pub fn log() -> log::Settings {
@@ -24,6 +24,7 @@ pub fn sessions() -> Options {
         resume_window: Duration::from_secs(3600),
         trust_client_session: true,
         overload: Overload::default(),
+        room: Room::default(),
     }
 }
 

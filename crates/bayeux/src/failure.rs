@@ -40,6 +40,8 @@ pub enum Failure {
     CredentialsRevoked,
     /// *Ours:* nobody can say now whether they are good.
     CredentialsUnavailable,
+    /// *Ours:* too much of this at once; the text names the limit of the configuration, and the advice when to come again.
+    TooMany(&'static str),
     /// *Ours:* a handshake behind another message of the same body.
     HandshakeNotFirst,
     /// The channel is outside the grammar.
@@ -106,6 +108,7 @@ impl fmt::Display for Failure {
             Self::CredentialsWrong => formatter.write_str("401::credentials_wrong"),
             Self::CredentialsRevoked => formatter.write_str("401::credentials_revoked"),
             Self::CredentialsUnavailable => formatter.write_str("503::credentials_unavailable"),
+            Self::TooMany(limit) => write!(formatter, "429:{limit}:too_many"),
             Self::ChannelInvalid => formatter.write_str("405::channel_invalid"),
             Self::IdInvalid => formatter.write_str("405::message_id_invalid"),
             Self::PublishFailed => formatter.write_str("503::publish_failed"),
@@ -135,6 +138,7 @@ impl Failure {
             Self::CredentialsWrong => "credentials_wrong",
             Self::CredentialsRevoked => "credentials_revoked",
             Self::CredentialsUnavailable => "credentials_unavailable",
+            Self::TooMany(limit) => limit,
             Self::ChannelInvalid => "channel_invalid",
             Self::IdInvalid => "id_invalid",
             Self::PublishFailed => "publish_failed",

@@ -31,6 +31,6 @@ pub use reply::{Reconnect, Reply, ReplyAdvice};
 pub use rules::{Access, Rights, Rule, Rules};
 pub use session::{
     AUTH_CHANNEL, Answer, Call, CallResult, Direct, Handover, LogEnds, Output, PageRead, Publish, Routes,
-    Session, Snapshot, Subscription, deny_handshake,
+    Session, Snapshot, Subscription, defer_handshake, deny_handshake,
 };
 pub use settings::{Activity, Limits, Settings, StaleReplay};

@@ -156,6 +156,14 @@ impl ReplyAdvice {
         }
     }
 
+    /// Shake hands again after `interval`.
+    pub(crate) fn handshake_after(interval: Duration) -> Self {
+        Self {
+            interval: Some(whole_ms(interval)),
+            ..Self::handshake()
+        }
+    }
+
     /// Connect or shake hands again, when the client thinks fit.
     fn again(reconnect: Reconnect) -> Self {
         Self {
@@ -190,6 +198,7 @@ impl ReplyAdvice {
             | Failure::SubscriptionInvalid
             | Failure::UnsubscribeFailed
             | Failure::HandshakeNotFirst
+            | Failure::TooMany(_)
             | Failure::CredentialsWrong
             | Failure::ChannelInvalid
             | Failure::IdInvalid

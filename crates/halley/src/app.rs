@@ -22,8 +22,9 @@ use crate::http::{self, Bounds, Shutdown};
 use crate::ingest::Ingest;
 use crate::log::{self, LogError, Opened};
 use crate::metrics::Metrics;
+use crate::quota::Quotas;
 use crate::services::Services;
-use crate::sessions::{Options, Overload, Sessions};
+use crate::sessions::{Options, Overload, Room, Sessions};
 use crate::transport::{self, Beat, Connection, Public, Transport, TransportError, Unknown};
 
 /// A running broker.
@@ -90,6 +91,10 @@ impl App {
                 interval: config.overload.interval.0,
                 lag: config.overload.lag,
             },
+            room: Room {
+                per_user: config.limits.sessions_per_user,
+                per_address: config.limits.sessions_per_address,
+            },
         };
         let protocol = protocol(&config, &transports);
         let revocations = Arc::new(Revocations::load(Arc::clone(&storage.sessions)).await?);
@@ -102,6 +107,7 @@ impl App {
             Arc::clone(&metrics),
         ));
         let services = Arc::new(Services::new(&config, &metrics));
+        let quotas = Arc::new(Quotas::new(&config.limits));
         let config = Arc::new(config);
         let public = Arc::new(Public {
             sessions: Arc::clone(&sessions),
@@ -117,6 +123,7 @@ impl App {
             beat: Beat::new(config.websocket.ping_interval.0),
             denials: Denials::default(),
             unknown: Mutex::new(Unknown::new(config.unknown_sessions.clone())),
+            quotas: Arc::clone(&quotas),
             config: Arc::clone(&config),
             shutdown: shutdown.clone(),
         });
@@ -134,6 +141,7 @@ impl App {
                 sessions: Arc::clone(&storage.sessions),
             },
             revocations: Arc::clone(&revocations),
+            quotas: Arc::clone(&quotas),
             revoked_for: config.jwt.max_lifetime.0 + config.jwt.skew.0,
             metrics: Arc::clone(&metrics),
             body_timeout: config.limits.body_timeout.0,
@@ -157,6 +165,7 @@ impl App {
             tokio::spawn(sessions.run_sweeper(shutdown.clone())),
             tokio::spawn(retain(Arc::clone(&storage.log), shutdown.clone())),
             tokio::spawn(forget_revocations(revocations, shutdown.clone())),
+            tokio::spawn(forget_quotas(quotas, shutdown.clone())),
         ];
         let listeners = [
             tokio::spawn(http::listen(
@@ -329,6 +338,16 @@ async fn forget_revocations(revocations: Arc<Revocations>, mut shutdown: Shutdow
         }
         if let Err(error) = revocations.sweep().await {
             warn!(%error, "revocations that have ended were not forgotten");
+        }
+    }
+}
+
+async fn forget_quotas(quotas: Arc<Quotas>, mut shutdown: Shutdown) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(10));
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => quotas.forget(),
+            () = shutdown.wait() => return,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,6 +23,7 @@ use crate::http::{self, Reply};
 use crate::log::{EventLog, LogError, Position};
 use crate::metrics::{Metrics, Outcome};
 use crate::problem::Problem;
+use crate::quota::ComeAgain;
 
 /// The door for publishers.
 pub struct Ingest {
@@ -34,6 +36,8 @@ pub struct Ingest {
 /// What a publisher may publish. `None` is whatever it likes.
 #[derive(Debug, Clone, Default)]
 pub struct Grant {
+    /// The name of its key, or the subject of its token; none where nobody is asked.
+    pub publisher: Box<str>,
     /// Channels that one of these covers.
     pub channels: Option<Vec<ChannelPattern>>,
     /// To these users, and not to everyone.
@@ -93,14 +97,22 @@ impl Ingest {
         crate::config::bytes(self.limits.publish_body)
     }
 
-    /// Takes a body and answers when its events are durable.
-    pub async fn publish(&self, body: Bytes, grant: &Grant) -> Reply {
+    /// Takes a body and answers when its events are durable. `quota` says whether so many may be taken now.
+    pub async fn publish(
+        &self,
+        body: Bytes,
+        grant: &Grant,
+        quota: impl FnOnce(usize) -> Result<(), ComeAgain>,
+    ) -> Reply {
         let began = Instant::now();
         let result = match self.parse(&body, grant) {
-            Ok((events, is_array)) => self
-                .append(events)
-                .await
-                .map(|positions| self.stored(&positions, is_array)),
+            Ok((events, is_array)) => match quota(events.len()) {
+                Ok(()) => self
+                    .append(events)
+                    .await
+                    .map(|positions| self.stored(&positions, is_array)),
+                Err(again) => Err(("throttled", too_many(again))),
+            },
             Err(problem) if problem.is_forbidden() => Err(("forbidden", problem)),
             Err(problem) => Err(("invalid", problem)),
         };
@@ -270,6 +282,15 @@ impl Ingest {
 }
 
 impl Grant {
+    /// Whoever has no name is known by where it comes from.
+    #[must_use]
+    pub fn of(mut self, peer: IpAddr) -> Self {
+        if self.publisher.is_empty() {
+            self.publisher = peer.to_string().into();
+        }
+        self
+    }
+
     /// The tenant of an event that names none: the only one that the publisher may name, if it is so.
     fn only_tenant(&self) -> Result<Tenant, Wrong> {
         match self.tenants.as_deref() {
@@ -486,6 +507,16 @@ fn storage_full(error: &LogError) -> Problem {
         error.to_string(),
     )
     .retry_after(10)
+}
+
+fn too_many(again: ComeAgain) -> Problem {
+    Problem::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "too-many",
+        "This publisher publishes too much",
+        "more events a second than limits.publishes_per_publisher allows: none of these was stored",
+    )
+    .retry_after(again.seconds())
 }
 
 fn unavailable(error: &LogError) -> Problem {

@@ -18,6 +18,7 @@ pub mod log;
 pub mod metrics;
 pub mod origin;
 pub mod problem;
+pub mod quota;
 pub mod services;
 pub mod sessions;
 pub mod transport;

@@ -32,6 +32,10 @@ pub struct Metrics {
     pub refusals: Family<Outcome, Counter>,
     /// Answers about unknown sessions that were delayed or refused, since they repeat.
     pub unknown_sessions: Family<Outcome, Counter>,
+    /// Sockets that ended, by reason.
+    pub socket_ends: Family<Outcome, Counter>,
+    /// Sessions that gave way to newer ones of their users.
+    pub sessions_evicted: Counter,
     /// Events taken from publishers, by result.
     pub ingested: Family<Outcome, Counter>,
     /// Events handed to sessions.
@@ -83,6 +87,8 @@ impl Default for Metrics {
             handshakes: Family::default(),
             refusals: Family::default(),
             unknown_sessions: Family::default(),
+            socket_ends: Family::default(),
+            sessions_evicted: Counter::default(),
             ingested: Family::default(),
             routed: Counter::default(),
             deliveries: Family::default(),
@@ -117,6 +123,16 @@ impl Default for Metrics {
             "unknown_sessions",
             "Answers about unknown sessions that were delayed, or refused, since clients ask again and again",
             metrics.unknown_sessions.clone(),
+        );
+        all.register(
+            "socket_ends",
+            "WebSockets that ended, by reason",
+            metrics.socket_ends.clone(),
+        );
+        all.register(
+            "sessions_evicted",
+            "Sessions that gave way to newer ones of their users",
+            metrics.sessions_evicted.clone(),
         );
         all.register(
             "events_ingested",

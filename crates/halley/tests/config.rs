@@ -669,3 +669,36 @@ fn a_rule_cannot_keep_events_longer_than_the_log() {
     let error = load(file, &[]).unwrap_err().to_string();
     assert!(error.contains("/a") && error.contains("log.retention"), "{error}");
 }
+
+#[test]
+fn a_rate_without_a_burst_is_refused() {
+    expect_all(
+        &complaint("[limits]\nhandshake_burst = 0\n", &[]),
+        &[
+            "limits.handshake_burst",
+            "at least 1",
+            "handshakes_per_address = 0",
+        ],
+    );
+    assert!(load("[limits]\nhandshake_burst = 0\nhandshakes_per_address = 0\n", &[]).is_ok());
+}
+
+#[test]
+fn a_rate_of_publishes_that_takes_no_whole_publish_is_refused() {
+    let rate = "[limits]\npublishes_per_publisher = 10\n";
+    expect_all(
+        &complaint(&format!("{rate}publish_burst = 511\n"), &[]),
+        &["limits.publish_burst", "limits.publish_events"],
+    );
+    assert!(load(&format!("{rate}publish_burst = 512\n"), &[]).is_ok());
+}
+
+#[test]
+fn a_network_that_is_none_is_refused_with_an_example() {
+    for key in ["exempt_networks", "trusted_proxies"] {
+        expect_all(
+            &complaint(&format!("[limits]\n{key} = [\"10.0.0.0/33\"]\n"), &[]),
+            &[key, "10.0.0.0/33", "10.0.0.0/8"],
+        );
+    }
+}

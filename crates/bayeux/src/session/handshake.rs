@@ -4,10 +4,10 @@
 //! `advice`, `clientId`. A session that never connects is forgotten `maxInterval` after the reply.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{LogEnds, Session, window::Window};
-use crate::{ClientId, Failure, Message, Reply, Rights, Settings};
+use crate::{ClientId, Failure, Message, Reply, ReplyAdvice, Rights, Settings};
 
 impl Session {
     /// Opens a session at the end of the log.
@@ -35,4 +35,9 @@ impl Session {
 /// The reply to a client that may not have a session: what it is told to do depends on why.
 pub fn deny(message: &Message<'_>, failure: Failure) -> Reply {
     Reply::failure(message, failure)
+}
+
+/// The reply to a client that may have a session later: `interval` is when to ask again.
+pub fn defer(message: &Message<'_>, failure: Failure, interval: Duration) -> Reply {
+    Reply::failure(message, failure).with_advice(ReplyAdvice::handshake_after(interval))
 }

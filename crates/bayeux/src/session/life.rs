@@ -118,6 +118,11 @@ impl Session {
         self.life.silent
     }
 
+    /// When it will have been silent for too long, unless it is heard before; nothing while a connect is held.
+    pub fn expires(&self) -> Option<Instant> {
+        self.life.expires
+    }
+
     /// The client has connected at least once: a record of the session is worth keeping.
     pub fn was_connected(&self) -> bool {
         self.life.connected

@@ -32,7 +32,7 @@ use crate::{
 pub use credentials::AUTH_CHANNEL;
 pub use delivery::{Handover, PageRead};
 pub use direct::Direct;
-pub use handshake::deny as deny_handshake;
+pub use handshake::{defer as defer_handshake, deny as deny_handshake};
 pub use service::{Call, CallResult};
 pub use snapshot::{Snapshot, Subscription};
 

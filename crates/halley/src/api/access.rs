@@ -107,6 +107,7 @@ impl Access {
     /// What whoever sent these headers may publish, if the action is allowed.
     pub(super) async fn admit(&self, headers: &HeaderMap, action: Action) -> Result<Grant, Reply> {
         if self.is_open() {
+            // Nobody has a name: whoever publishes is known by its address.
             return Ok(Grant::default());
         }
         let admitted = match shown(headers) {
@@ -151,8 +152,13 @@ impl Access {
                 Denial::Unavailable => Refusal::Unavailable,
             })?;
         let word = format!("halley:{}", action.name());
+        let user = verified.principal.user.as_ref();
+        let publisher: Box<str> = user.map_or("", |user| &user.0).into();
         if verified.scopes.contains(&word) {
-            return Ok(Grant::default());
+            return Ok(Grant {
+                publisher,
+                ..Grant::default()
+            });
         }
         let patterns = verified.scopes.iter().filter_map(|scope| {
             let pattern = scope.strip_prefix(&word)?.strip_prefix(':')?;
@@ -163,6 +169,7 @@ impl Access {
             return Err(Refusal::NotAllowed(format!("the token's scope has no {word}")));
         }
         Ok(Grant {
+            publisher,
             channels: Some(channels),
             ..Grant::default()
         })
@@ -191,6 +198,7 @@ impl Key {
             digest,
             actions,
             grant: Grant {
+                publisher: settings.name.as_str().into(),
                 channels: Some(settings.channels.clone()),
                 users: listed(&settings.users),
                 tenants: listed(&settings.tenants),

@@ -4,7 +4,7 @@ mod access;
 mod revoke;
 mod roster;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,8 +20,9 @@ use crate::auth::Revocations;
 use crate::http::{self, Reply, Service};
 use crate::ingest::{Grant, Ingest};
 use crate::log::Opened;
-use crate::metrics::{Levels, Metrics};
+use crate::metrics::{Levels, Metrics, Outcome};
 use crate::problem::Problem;
+use crate::quota::Quotas;
 use crate::sessions::Sessions;
 
 /// What the internal listener knows.
@@ -36,6 +37,8 @@ pub struct Api {
     pub storage: Opened,
     /// What does not count any more.
     pub revocations: Arc<Revocations>,
+    /// What each publisher has used up.
+    pub quotas: Arc<Quotas>,
     /// How long that is remembered unless the operator says otherwise: until every token has ended that is out there.
     pub revoked_for: Duration,
     /// For `/metrics`.
@@ -48,30 +51,30 @@ pub struct Api {
 
 /// The connection-side handle of [`Api`].
 #[derive(Clone)]
-pub struct ApiService(pub Arc<Api>);
+pub struct ApiService(Arc<Api>, IpAddr);
 
 impl ApiService {
     /// The service for one connection.
-    pub fn for_peer(api: &Arc<Api>, _: SocketAddr) -> Self {
-        Self(Arc::clone(api))
+    pub fn for_peer(api: &Arc<Api>, peer: SocketAddr) -> Self {
+        Self(Arc::clone(api), peer.ip())
     }
 }
 
 impl Service for ApiService {
     async fn answer(self, request: Request<Incoming>) -> Reply {
-        self.0.answer(request).await
+        self.0.answer(request, self.1).await
     }
 
     fn ended(&self, _clean: bool) {}
 }
 
 impl Api {
-    async fn answer(&self, request: Request<Incoming>) -> Reply {
+    async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Reply {
         let path = request.uri().path().trim_end_matches('/').to_owned();
         match (request.method(), path.as_str()) {
             (&Method::POST, "/api/v1/events") => {
                 match self.access.admit(request.headers(), Action::Publish).await {
-                    Ok(grant) => self.publish(request.into_body(), &grant).await,
+                    Ok(grant) => self.publish(request.into_body(), &grant.of(peer)).await,
                     Err(refusal) => refusal,
                 }
             }
@@ -99,8 +102,15 @@ impl Api {
 
     async fn publish(&self, body: Incoming, grant: &Grant) -> Reply {
         match self.read(body, self.ingest.body_limit()).await {
-            Ok(body) => self.ingest.publish(body, grant).await,
-            Err(refusal) => refusal,
+            Ok(body) => {
+                let quota = |events| self.quotas.publish(&grant.publisher, events);
+                self.ingest.publish(body, grant, quota).await
+            }
+            Err(refusal) => {
+                let result = "body_refused";
+                self.metrics.ingested.get_or_create(&Outcome { result }).inc();
+                refusal
+            }
         }
     }
 
@@ -123,7 +133,9 @@ impl Api {
         if self.ready.load(Ordering::Acquire) {
             http::text(StatusCode::OK, "ready\n")
         } else {
-            http::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+            let mut response = http::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n");
+            response.headers_mut().insert(header::RETRY_AFTER, 1.into());
+            response
         }
     }
 

@@ -3,6 +3,7 @@
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+use super::Network;
 use super::values::{Span, seconds};
 
 /// Bounds on what a client or publisher can cost.
@@ -49,6 +50,22 @@ pub struct Limits {
     pub service_answer: ByteSize,
     /// Connections of both listeners.
     pub connections: usize,
+    /// Sessions of one user in memory; 0 is any number.
+    pub sessions_per_user: usize,
+    /// Sessions in memory that were opened from one address; 0 is any number.
+    pub sessions_per_address: usize,
+    /// Handshakes a second from one address; 0 is any number.
+    pub handshakes_per_address: u32,
+    /// Handshakes at once from one address.
+    pub handshake_burst: u32,
+    /// Events a second of one publisher; 0 is any number.
+    pub publishes_per_publisher: u32,
+    /// Events at once of one publisher.
+    pub publish_burst: u32,
+    /// Networks whose addresses are not counted.
+    pub exempt_networks: Vec<Network>,
+    /// Proxies that are believed about whom they speak for (`X-Forwarded-For`).
+    pub trusted_proxies: Vec<Network>,
 }
 
 impl Default for Limits {
@@ -74,6 +91,32 @@ impl Default for Limits {
             direct_bytes: ByteSize::kib(256),
             service_answer: ByteSize::kib(60),
             connections: 1_000_000,
+            sessions_per_user: 20,
+            sessions_per_address: 200,
+            handshakes_per_address: 10,
+            handshake_burst: 100,
+            publishes_per_publisher: 0,
+            publish_burst: 1000,
+            exempt_networks: vec![Network::LOOPBACK_V4, Network::LOOPBACK_V6],
+            trusted_proxies: Vec::new(),
         }
+    }
+}
+
+impl Limits {
+    pub(super) fn check_rates(&self) -> Result<(), (&'static str, &'static str)> {
+        if self.handshakes_per_address > 0 && self.handshake_burst == 0 {
+            return Err((
+                "handshake_burst",
+                "at least 1, or nobody could come; handshakes_per_address = 0 is any number",
+            ));
+        }
+        if self.publishes_per_publisher > 0 && (self.publish_burst as usize) < self.publish_events {
+            return Err((
+                "publish_burst",
+                "at least limits.publish_events, or a whole publish could never be taken",
+            ));
+        }
+        Ok(())
     }
 }

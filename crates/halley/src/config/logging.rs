@@ -26,7 +26,7 @@ impl Default for Logging {
     fn default() -> Self {
         Self {
             format: LogFormat::Text,
-            filter: "info,fjall=warn,lsm_tree=warn".to_owned(),
+            filter: "info,fjall=warn,lsm_tree=warn,h2=error".to_owned(),
         }
     }
 }

@@ -173,6 +173,12 @@ impl Config {
         if self.websocket.ping_interval.0.is_zero() {
             return wrong("websocket.ping_interval", "longer than nothing");
         }
+        if u64::from(self.websocket.idle_frames) < 2 + self.pongs() {
+            return wrong(
+                "websocket.idle_frames",
+                "at least two more than the pongs that are asked for in one ping_interval",
+            );
+        }
         let protocol = &self.websocket.protocol;
         if !protocol.is_empty() && !is_token(protocol) {
             return wrong("websocket.protocol", "a token of HTTP, such as bayeux.v1");
@@ -208,6 +214,9 @@ impl Config {
         }
         if !(1..=CONNECTIONS_MAX).contains(&self.limits.connections) {
             return wrong("limits.connections", "from 1 to 1,000,000,000");
+        }
+        if let Err((key, reason)) = self.limits.check_rates() {
+            return wrong(&format!("limits.{key}"), reason);
         }
         for rule in &self.channels.rules {
             if rule
@@ -279,6 +288,13 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// How many pongs are asked for in one ping interval: for proof, and to see whether the peer is there.
+    fn pongs(&self) -> u64 {
+        let proof = self.websocket.proof_interval.0.as_millis().max(1);
+        let pings = self.websocket.ping_interval.0.as_millis() / proof;
+        u64::try_from(pings).unwrap_or(u64::MAX).saturating_add(1)
     }
 
     /// What an answer may take in a session.

@@ -1,7 +1,7 @@
 //! Addresses and networks, as operators write them: `127.0.0.1`, `10.0.0.0/8`, `fd00::/8`.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -13,6 +13,18 @@ pub struct Network {
 }
 
 impl Network {
+    /// This machine, over IPv4.
+    pub const LOOPBACK_V4: Self = Self {
+        address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)),
+        bits: 8,
+    };
+
+    /// This machine, over IPv6.
+    pub const LOOPBACK_V6: Self = Self {
+        address: IpAddr::V6(Ipv6Addr::LOCALHOST),
+        bits: 128,
+    };
+
     /// Parses an address or a network.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is no address or network such as 127.0.0.1 or 10.0.0.0/8");

@@ -27,6 +27,8 @@ pub struct WebSocket {
     pub require_handshake_per_connection: bool,
     /// The largest message; 0 is `limits.request_body`.
     pub max_message: ByteSize,
+    /// Frames without messages (pings, pongs, binary and empty ones) in one `ping_interval`.
+    pub idle_frames: u32,
 }
 
 /// JSONP: how a request says which function is given the replies.
@@ -78,6 +80,7 @@ impl Default for WebSocket {
             messages_per_frame: 1,
             require_handshake_per_connection: false,
             max_message: ByteSize::b(0),
+            idle_frames: 1000,
         }
     }
 }

@@ -200,6 +200,15 @@ pub enum BodyRefused {
 }
 
 impl BodyRefused {
+    /// A short constant name, for metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::TooLarge => "body_too_large",
+            Self::TooSlow => "body_too_slow",
+            Self::Broken => "body_broken",
+        }
+    }
+
     /// The HTTP status that says so.
     pub fn status(self) -> StatusCode {
         match self {

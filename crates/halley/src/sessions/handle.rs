@@ -14,6 +14,7 @@ use super::wire::Wires;
 use crate::auth::Browser;
 use crate::event::{Tenant, Token, UserId};
 use crate::log::Epoch;
+use crate::quota::Address;
 
 /// A session that is in memory, and whose it is. The owner never changes.
 #[derive(Debug)]
@@ -21,6 +22,10 @@ pub struct Handle {
     pub(super) client_id: ClientId,
     pub(super) public_id: PublicId,
     pub(super) owner: Owner,
+    /// The later it came into memory, the higher.
+    pub(super) number: u64,
+    /// Where it was opened from, if that is counted.
+    pub(super) address: Option<Address>,
     pub(super) state: Mutex<State>,
 }
 

@@ -6,6 +6,7 @@
 mod crowd;
 mod handle;
 mod lifetime;
+mod room;
 mod roster;
 mod sleep;
 #[cfg(test)]
@@ -32,10 +33,12 @@ use crate::auth::{Browser, Denial, Principal, Revocations};
 use crate::event::{Tenant, Token};
 use crate::log::{EventLog, Interest, Limit, LogError, SessionRecord, SessionStore};
 use crate::metrics::Metrics;
+use crate::quota::{Address, Tally};
 
 pub use crowd::{Crowd, Seat};
 pub use handle::{Handle, PublicId, Subscriber};
 use handle::{Owner, Stage, State};
+pub use room::Room;
 pub use roster::{Ended, Listed};
 use timers::Timers;
 pub use wire::Wire;
@@ -53,6 +56,7 @@ pub struct Sessions {
     /// Every event up to here has been handed to the sessions that want it.
     dispatched: AtomicU64,
     next_carrier: AtomicU64,
+    by_address: Tally,
     log: Arc<dyn EventLog>,
     store: Arc<dyn SessionStore>,
     revocations: Arc<Revocations>,
@@ -70,6 +74,8 @@ pub struct Options {
     pub trust_client_session: bool,
     /// What is done about too much at once.
     pub overload: Overload,
+    /// How many there may be.
+    pub room: Room,
 }
 
 /// What is done about too much at once.
@@ -94,6 +100,8 @@ pub struct Requester {
     pub browserless: bool,
     /// The session that was last opened on the same request or socket.
     pub opened: Option<ClientId>,
+    /// Where it is sent from, if that is counted.
+    pub address: Option<Address>,
 }
 
 /// What a message led to: the protocol's answer, and the writes that must be durable before it may be sent.
@@ -141,6 +149,7 @@ impl Sessions {
             departures: std::array::from_fn(|_| AtomicU64::new(0)),
             dispatched: AtomicU64::new(log.bounds().last.0),
             next_carrier: AtomicU64::new(1),
+            by_address: Tally::default(),
             log,
             store,
             revocations,
@@ -184,16 +193,22 @@ impl Sessions {
     /// A carrier that was never used before.
     pub fn carrier(&self, kind: CarrierKind) -> Carrier {
         Carrier {
-            id: self.next_carrier.fetch_add(1, Ordering::Relaxed),
+            id: self.next_number(),
             kind,
         }
     }
 
-    /// Opens a session for `principal`, whose events it gets from now on.
+    fn next_number(&self) -> u64 {
+        self.next_carrier.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Opens a session for `principal`, whose events it gets from now on. An `address` is one that [`Sessions::has_room`] has
+    /// counted for it.
     pub fn open(
         &self,
         principal: &Principal,
         browser: Option<Browser>,
+        address: Option<Address>,
         carrier: Carrier,
         message: &Message<'_>,
     ) -> (Arc<Handle>, Handled) {
@@ -213,7 +228,16 @@ impl Sessions {
             browser,
         };
         let token = principal.token.clone();
-        let handle = Arc::new(Handle::new(client_id.clone(), owner, token, session, false, now));
+        let place = (self.next_number(), address);
+        let handle = Arc::new(Handle::new(
+            client_id.clone(),
+            owner,
+            place,
+            token,
+            session,
+            false,
+            now,
+        ));
         self.by_id.insert(client_id, Arc::clone(&handle));
         if let Some(user) = &handle.owner.user {
             let routing = self.routing_for(&handle.owner.tenant);
@@ -234,6 +258,7 @@ impl Sessions {
         }
         self.reschedule(&handle, &mut state);
         drop(state);
+        self.make_room_beside(&handle);
         (handle, Handled { answer, written })
     }
 
@@ -700,6 +725,10 @@ impl Sessions {
             .fetch_add(1, Ordering::AcqRel);
         self.by_id
             .remove_if(&handle.client_id, |_, known| Arc::ptr_eq(known, handle));
+        handle
+            .address
+            .into_iter()
+            .for_each(|address| self.by_address.leave(address));
         let subscriber = Subscriber(Arc::clone(handle));
         let routing = self.routing_for(&handle.owner.tenant);
         if let Some(user) = &handle.owner.user {
@@ -729,6 +758,7 @@ impl Handle {
     fn new(
         client_id: ClientId,
         owner: Owner,
+        (number, address): (u64, Option<Address>),
         token: Option<Arc<Token>>,
         session: Session,
         stored: bool,
@@ -751,6 +781,8 @@ impl Handle {
             public_id: PublicId::of(&client_id),
             client_id,
             owner,
+            number,
+            address,
             state: Mutex::new(state),
         }
     }

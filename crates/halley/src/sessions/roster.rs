@@ -101,6 +101,15 @@ impl Sessions {
 
     /// Ends a session in memory: it gets what was published before, then it is told. Returns whether it was there.
     pub fn disconnect(&self, handle: &Arc<Handle>) -> bool {
+        let was_here = self.end(handle);
+        if was_here {
+            info!(session = %handle.public_id, "a session is ended by the server");
+        }
+        was_here
+    }
+
+    /// The same without a word in the log.
+    pub(super) fn end(&self, handle: &Arc<Handle>) -> bool {
         let waiting = {
             let mut state = handle.state.lock();
             if state.stage == Stage::Gone {
@@ -116,7 +125,6 @@ impl Sessions {
             self.reschedule(handle, &mut state);
             self.rouse_if(wakes, handle, &mut state)
         };
-        info!(session = %handle.public_id, "a session is ended by the server");
         waiting.into_iter().for_each(|(_, waker)| waker.wake());
         true
     }
@@ -146,7 +154,7 @@ impl Sessions {
             .is_some_and(|handle| self.disconnect(&handle))
     }
 
-    fn of_user(&self, tenant: &Tenant, user: &UserId) -> Vec<Arc<Handle>> {
+    pub(super) fn of_user(&self, tenant: &Tenant, user: &UserId) -> Vec<Arc<Handle>> {
         let mut found = Vec::new();
         if let Some(routing) = self.routing(tenant) {
             routing.of_user(&user.0, &mut found);

@@ -15,6 +15,7 @@ use super::timers::TICK;
 use super::{Requester, Sessions, Subscriber, lifetime};
 use crate::http::Shutdown;
 use crate::log::{LogError, SessionRecord};
+use crate::quota::Address;
 
 impl Sessions {
     /// Lets time pass for every session, until shutdown.
@@ -148,7 +149,7 @@ impl Sessions {
             if !spoke_before && !self.belongs(&owner, who) {
                 return Ok(None);
             }
-            if let Some(handle) = self.resume(record, owner, departures) {
+            if let Some(handle) = self.resume(record, owner, who.address, departures) {
                 return Ok(Some(handle));
             }
         }
@@ -156,7 +157,13 @@ impl Sessions {
 
     /// `None` when the record may not hold any more: since `departures` were counted the session may have been woken, and
     /// have left again, perhaps for good.
-    pub(super) fn resume(&self, record: SessionRecord, owner: Owner, departures: u64) -> Option<Arc<Handle>> {
+    pub(super) fn resume(
+        &self,
+        record: SessionRecord,
+        owner: Owner,
+        address: Option<Address>,
+        departures: u64,
+    ) -> Option<Arc<Handle>> {
         let now = Instant::now();
         let rights = Rights {
             named: owner.user.is_some(),
@@ -180,6 +187,7 @@ impl Sessions {
         let handle = Arc::new(Handle::new(
             record.client_id.clone(),
             owner,
+            (self.next_number(), address),
             record.token,
             session,
             true,
@@ -195,6 +203,10 @@ impl Sessions {
                     return None;
                 }
                 place.insert(Arc::clone(&handle));
+                // Whoever had it before may have it again.
+                address
+                    .into_iter()
+                    .for_each(|address| self.by_address.add(address));
             }
         }
         let subscriber = Subscriber(Arc::clone(&handle));

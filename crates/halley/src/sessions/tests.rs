@@ -35,6 +35,7 @@ impl Broker {
                 interval: Duration::from_millis(200),
                 lag: 3,
             },
+            room: Room::default(),
         };
         let revocations = Revocations::load(Arc::clone(&opened.sessions));
         let revocations = revocations.now_or_never().expect("in memory").expect("none");
@@ -61,7 +62,7 @@ impl Broker {
         let message = body.unwrap().remove(0).unwrap();
         let carrier = self.sessions.carrier(CarrierKind::Exchange);
         self.sessions
-            .open(&Principal::default(), None, carrier, &message)
+            .open(&Principal::default(), None, None, carrier, &message)
             .0
     }
 
@@ -209,7 +210,7 @@ async fn a_record_that_was_read_before_its_session_ended_wakes_nobody() {
     assert!(
         broker
             .sessions
-            .resume(record, Owner::default(), departures)
+            .resume(record, Owner::default(), None, departures)
             .is_none()
     );
     assert_eq!(broker.sessions.count(), 0);
@@ -232,7 +233,7 @@ async fn a_record_that_was_read_before_an_operator_took_it_away_wakes_nobody() {
     assert!(
         broker
             .sessions
-            .resume(record, Owner::default(), departures)
+            .resume(record, Owner::default(), None, departures)
             .is_none()
     );
     assert_eq!(broker.sessions.count(), 0);

@@ -1,11 +1,12 @@
 //! Messages in, replies out: what every transport does with one body.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bayeux::codec::{self, BodyError, Decoded};
 use bayeux::{
     AUTH_CHANNEL, Answer, Call, Carrier, CarrierKind, ChannelName, Failure, Handover, Message, Publish,
-    Reply, Target, Traits, deny_handshake,
+    Reply, Target, Traits, defer_handshake, deny_handshake,
 };
 use futures::future::BoxFuture;
 use serde_json::value::RawValue;
@@ -17,6 +18,7 @@ use crate::auth::{Credentials, Denial};
 use crate::event::{Audience, Event, Tenant, wall_clock};
 use crate::log::LogError;
 use crate::metrics::Outcome;
+use crate::quota::ComeAgain;
 use crate::services::Question;
 use crate::sessions::{Handle, Handled, Requester};
 
@@ -33,6 +35,8 @@ pub(super) struct Exchanged {
     pub(super) shook_hands: bool,
     /// Messages spoke for sessions that are unknown.
     pub(super) unknown: Option<Stray>,
+    /// There is too much of what was asked for.
+    pub(super) too_many: Option<ComeAgain>,
 }
 
 /// The place of a reply among the others.
@@ -76,6 +80,7 @@ pub(super) async fn exchange(
         attached: None,
         shook_hands: false,
         unknown: None,
+        too_many: None,
     };
     let exchange = Exchange {
         public,
@@ -117,6 +122,10 @@ impl Exchange<'_> {
     }
 
     async fn handshake(&mut self, message: &Message<'_>) {
+        // Before anything is looked at that takes time.
+        if let Err(again) = self.public.quotas.handshake(self.who.address) {
+            return self.defer(message, "handshakes_per_address", again);
+        }
         self.learn_token(message).await;
         self.look_again();
         let principal = match (&self.who.principal, self.who.refused) {
@@ -128,19 +137,38 @@ impl Exchange<'_> {
                 return self.reply(Box::new(deny_handshake(message, refusal(denial))));
             }
         };
+        if !self.public.sessions.has_room(self.who.address) {
+            return self.defer(message, "sessions_per_address", ComeAgain(FULL));
+        }
         if self.who.browser.is_none() && !self.who.browserless {
             self.who.browser = Some(self.public.browsers.issue());
         }
-        let (handle, handled) =
-            self.public
-                .sessions
-                .open(&principal, self.who.browser.clone(), self.carrier, message);
+        let (handle, handled) = self.public.sessions.open(
+            &principal,
+            self.who.browser.clone(),
+            self.who.address,
+            self.carrier,
+            message,
+        );
         self.count_handshake("ok");
         debug!(client = ?handle.client_id(), "handshake");
         self.who.opened = Some(handle.client_id().clone());
         self.attach(Arc::clone(&handle));
         self.exchanged.shook_hands = true;
         self.take(&handle, handled, message);
+    }
+
+    /// Not now: there are as many from its address as may be.
+    fn defer(&mut self, message: &Message<'_>, limit: &'static str, again: ComeAgain) {
+        let again = again.spread();
+        self.count_handshake(limit);
+        self.public.denials.say(limit, None, None);
+        self.exchanged.too_many = Some(again);
+        self.reply(Box::new(defer_handshake(
+            message,
+            Failure::TooMany(limit),
+            again.0,
+        )));
     }
 
     /// Anything but a handshake: it speaks for a session.
@@ -377,6 +405,9 @@ impl Exchange<'_> {
             .inc();
     }
 }
+
+/// When it is worth while to look for room again: some sessions have gone dormant by then.
+const FULL: Duration = Duration::from_secs(2);
 
 fn is_renewal(message: &Message<'_>) -> bool {
     match &message.target {

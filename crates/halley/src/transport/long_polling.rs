@@ -30,6 +30,7 @@ async fn answer(public: Arc<Public>, connection: Connection, request: Request<In
     let body = match http::read_body(request.into_body(), public.body_limit(), public.body_timeout()).await {
         Ok(body) => body,
         Err(refused) => {
+            public.count_refusal(refused.label());
             return refuse(
                 refused.status(),
                 "the body was not read whole: too large, too slow or broken",

@@ -28,6 +28,7 @@ use crate::denials::Denials;
 use crate::http::{self, Reply, Service, Shutdown};
 use crate::log::EventLog;
 use crate::metrics::{Metrics, Outcome};
+use crate::quota::{Address, Quotas};
 use crate::services::Services;
 use crate::sessions::{Crowd, Handle, Requester, Sessions};
 
@@ -108,6 +109,8 @@ pub struct Public {
     pub denials: Denials,
     /// Who was told that a session is unknown.
     pub unknown: Mutex<Unknown>,
+    /// What each address has used up.
+    pub quotas: Arc<Quotas>,
     /// Paths and bounds.
     pub config: Arc<Config>,
     /// Given when the process is going to end.
@@ -274,9 +277,13 @@ impl Public {
     }
 
     fn refuse_origin(&self, request: &Request<Incoming>) -> BoxFuture<'static, Reply> {
-        let result = "origin_refused";
-        self.metrics.refusals.get_or_create(&Outcome { result }).inc();
+        self.count_refusal("origin_refused");
         Box::pin(std::future::ready(self.cors.refuse(request)))
+    }
+
+    /// A request was refused as a whole.
+    fn count_refusal(&self, result: &'static str) {
+        self.metrics.refusals.get_or_create(&Outcome { result }).inc();
     }
 
     fn directions(&self) -> String {
@@ -301,6 +308,7 @@ impl Public {
         let browser = connection.recognise(cookies);
         let mut who = Requester {
             browser,
+            address: self.quotas.address(connection.peer, request.headers()),
             ..Requester::default()
         };
         let shown = Credentials::of_request(request.headers(), query, connection.peer, &self.config.auth);
@@ -309,9 +317,10 @@ impl Public {
     }
 
     /// Who sends a request that a browser may have made for any page: what its headers say is not what the page knows.
-    async fn requester_without_headers(&self) -> Requester {
+    async fn requester_without_headers(&self, address: Option<Address>) -> Requester {
         let mut who = Requester {
             browserless: true,
+            address,
             ..Requester::default()
         };
         who.learn(self.authenticator.judge(&Credentials::default()).await);

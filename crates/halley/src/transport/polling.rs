@@ -73,7 +73,10 @@ pub(super) async fn poll(
                 error.to_string(),
             ));
         }
-        Err(error) => return Err(NoMessages::Refused(StatusCode::BAD_REQUEST, error.to_string())),
+        Err(error) => {
+            public.count_refusal("body_invalid");
+            return Err(NoMessages::Refused(StatusCode::BAD_REQUEST, error.to_string()));
+        }
     };
     // A held connect need not keep what it was asked with.
     drop(bodies);
@@ -82,6 +85,9 @@ pub(super) async fn poll(
         let lateness = public.judge(connection.peer, &stray, exchanged.session.is_some());
         refused = (lateness.refused).then(|| TryLater(lateness.delay.as_secs() + 1));
         wait(public, lateness.delay).await;
+    }
+    if let Some(again) = exchanged.too_many {
+        refused = Some(TryLater(again.seconds().into()));
     }
     let seating = Seating::of(who.browser.clone().zip(connection.most_held()));
     let polled = respond(public, carrier, seating, exchanged, label).await?;

@@ -15,10 +15,11 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::config::UnknownSessions;
+use crate::quota::network;
 
 /// Who was told of an unknown session, and how often.
 pub struct Unknown {
@@ -109,14 +110,6 @@ fn delay_of(repeats: u32, settings: &UnknownSessions) -> Duration {
             let delay = settings.first_delay.0.saturating_mul(factor);
             delay.min(settings.longest_delay.0)
         }
-    }
-}
-
-/// Whoever has an address of IPv6 has all of its /64.
-fn network(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 

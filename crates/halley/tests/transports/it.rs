@@ -87,7 +87,7 @@ impl Line {
         Self::to(app.public_addr()).await
     }
 
-    async fn to(address: SocketAddr) -> Self {
+    pub(crate) async fn to(address: SocketAddr) -> Self {
         Self(TcpStream::connect(address).await.expect("a connection"))
     }
 

@@ -3,6 +3,7 @@
 //! In process, over real sockets, with a log in memory.
 
 mod callback_polling;
+mod crowds;
 mod it;
 mod listed;
 mod sockets;

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | 1002 | the peer broke the WebSocket protocol |
 //! | 1007 | a frame is no array of messages; the reason says what is wrong |
-//! | 1008 | the peer asks again and again for a session that is unknown, and was told so; or what it was known by was revoked |
+//! | 1008 | the peer asks again and again for a session that is unknown, and was told so; what it was known by was revoked; or it sends frame after frame without a message |
 //! | 1009 | a message is larger than `websocket.max_message` |
 //! | 1012 | the process ends; the peer's answer proves what it has read |
 //! | 1013 | the log cannot be read or written |
@@ -21,6 +21,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bayeux::codec::Body;
 use bayeux::{Carrier, CarrierKind, Offset};
 use bytes::Bytes;
@@ -28,11 +30,12 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, SinkExt, StreamExt};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::upgrade::OnUpgrade;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use prometheus_client::metrics::counter::Counter;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -80,6 +83,12 @@ fn is_upgrade(request: &Request<Incoming>) -> bool {
 
 async fn answer(public: Arc<Public>, connection: Connection, mut request: Request<Incoming>) -> Reply {
     let headers = request.headers();
+    if request.version() != Version::HTTP_11 {
+        return http::text(
+            StatusCode::BAD_REQUEST,
+            "HTTP/1.1 is upgraded, and nothing older\n",
+        );
+    }
     if headers
         .get(header::SEC_WEBSOCKET_VERSION)
         .is_none_or(|version| version != "13")
@@ -93,11 +102,22 @@ async fn answer(public: Arc<Public>, connection: Connection, mut request: Reques
             .insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         return response;
     }
+    if !lists(headers, &header::CONNECTION, |word| {
+        word.eq_ignore_ascii_case("upgrade")
+    }) {
+        return http::text(StatusCode::BAD_REQUEST, "Connection does not say Upgrade\n");
+    }
     let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY) else {
         return http::text(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing\n");
     };
+    if !is_key(key.as_bytes()) {
+        return http::text(
+            StatusCode::BAD_REQUEST,
+            "Sec-WebSocket-Key is not 16 bytes in base64\n",
+        );
+    }
     let protocol = &public.config.websocket.protocol;
-    if !protocol.is_empty() && !is_offered(headers, protocol) {
+    if !protocol.is_empty() && !lists(headers, &header::SEC_WEBSOCKET_PROTOCOL, |word| word == protocol) {
         let text = format!(
             "the subprotocol {protocol} is spoken here, and Sec-WebSocket-Protocol does not offer it\n"
         );
@@ -126,7 +146,17 @@ async fn answer(public: Arc<Public>, connection: Connection, mut request: Reques
     tokio::spawn(async move {
         if let Some(mut socket) = opened.await {
             let reason = socket.run().await;
+            let result = reason.label();
+            socket
+                .public
+                .metrics
+                .socket_ends
+                .get_or_create(&metrics::Outcome { result })
+                .inc();
             debug!(?reason, "a socket ended");
+            if let End::Violation(_) = reason {
+                Box::pin(socket.linger()).await;
+            }
         }
     });
     if let Some(cookie) = cookie {
@@ -135,13 +165,19 @@ async fn answer(public: Arc<Public>, connection: Connection, mut request: Reques
     response
 }
 
-fn is_offered(headers: &HeaderMap, protocol: &str) -> bool {
+/// Whether one of the words of a header is wanted.
+fn lists(headers: &HeaderMap, name: &HeaderName, is_wanted: impl Fn(&str) -> bool) -> bool {
     headers
-        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .get_all(name)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .any(|offered| offered.trim() == protocol)
+        .any(|word| is_wanted(word.trim()))
+}
+
+/// What RFC 6455 (4.2.1) makes of a key: 16 bytes.
+fn is_key(key: &[u8]) -> bool {
+    matches!(STANDARD.decode(key), Ok(key) if key.len() == 16)
 }
 
 /// Extensions are declined by leaving them out, and so is a subprotocol when none is spoken: a browser that insists on one then
@@ -211,6 +247,7 @@ async fn open(opening: Opening) -> Option<Socket> {
         left: None,
         late: None,
         heard: Instant::now(),
+        idle_frames: 0,
         _place: place,
     })
 }
@@ -245,12 +282,25 @@ enum End {
     Silent,
     /// The peer does not read.
     Stalled,
-    /// The peer broke the protocol; it was told.
-    Violation,
+    /// The peer broke the protocol, or a rule of this name; it was told.
+    Violation(&'static str),
     /// The process is ending; the peer was told to come back.
     Shutdown,
     /// The log cannot be read or written.
     LogFailed,
+}
+
+impl End {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Silent => "silent",
+            Self::Stalled => "stalled",
+            Self::Violation(rule) => rule,
+            Self::Shutdown => "shutdown",
+            Self::LogFailed => "log_failed",
+        }
+    }
 }
 
 struct Socket {
@@ -269,6 +319,8 @@ struct Socket {
     late: Option<Box<Late>>,
     /// When the peer was last heard.
     heard: Instant,
+    /// Frames without messages since the last reminder.
+    idle_frames: u32,
     /// Among the connections that the listener allows.
     _place: Option<http::Place>,
 }
@@ -305,7 +357,7 @@ impl Socket {
                 errand = errand(&self.wire) => Step::Errand(errand),
             };
             let done = match step {
-                Step::Frame(Some(Ok(Message::Pong(payload)))) => {
+                Step::Frame(Some(Ok(Message::Pong(payload)))) if self.is_patient() => {
                     self.handle_pong(&payload);
                     Ok(())
                 }
@@ -327,15 +379,25 @@ impl Socket {
             None | Some(Err(Error::ConnectionClosed | Error::Io(_))) => Err(End::Closed),
             Some(Err(Error::Capacity(_))) => {
                 self.close(CloseCode::Size, "message too large").await;
-                Err(End::Violation)
+                Err(End::Violation("too_large"))
+            }
+            Some(Err(Error::Utf8(_))) => {
+                self.close(CloseCode::Invalid, "a text that is no UTF-8").await;
+                Err(End::Violation("invalid"))
             }
             Some(Err(_)) => {
                 self.close(CloseCode::Protocol, "protocol error").await;
-                Err(End::Violation)
+                Err(End::Violation("protocol"))
             }
-            Some(Ok(Message::Text(text))) => self.handle_text(text).await,
+            Some(Ok(Message::Text(text))) if !text.trim_ascii().is_empty() => self.handle_text(text).await,
             // Pings are answered by the library, a close is acknowledged by it, and binary frames mean nothing here.
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Binary(_) | Message::Frame(_))) => Ok(()),
+            Some(Ok(
+                Message::Text(_)
+                | Message::Ping(_)
+                | Message::Pong(_)
+                | Message::Binary(_)
+                | Message::Frame(_),
+            )) => self.handle_idle_frame().await,
             Some(Ok(Message::Close(_))) => {
                 self.handle_close();
                 let _ = self.stream.flush().await;
@@ -344,10 +406,22 @@ impl Socket {
         }
     }
 
-    async fn handle_text(&mut self, text: Utf8Bytes) -> Result<(), End> {
-        if text.trim_ascii().is_empty() {
+    /// Whether another frame without messages may come before the next reminder.
+    fn is_patient(&mut self) -> bool {
+        self.idle_frames = self.idle_frames.saturating_add(1);
+        self.idle_frames <= self.public.config.websocket.idle_frames
+    }
+
+    async fn handle_idle_frame(&mut self) -> Result<(), End> {
+        if self.is_patient() {
             return Ok(());
         }
+        self.close(CloseCode::Policy, "too many frames without messages")
+            .await;
+        Err(End::Violation("idle_frames"))
+    }
+
+    async fn handle_text(&mut self, text: Utf8Bytes) -> Result<(), End> {
         if let Some(late) = &mut self.late {
             late.next = Some(text);
             return Ok(());
@@ -363,7 +437,7 @@ impl Socket {
             Err(error) => {
                 // What cannot be parsed has no id to answer, and a client that sends it cannot be helped by a reply.
                 self.close(CloseCode::Invalid, &error.to_string()).await;
-                return Err(End::Violation);
+                return Err(End::Violation("invalid"));
             }
         };
         let attached = exchanged.attached.take();
@@ -410,7 +484,7 @@ impl Socket {
         if late.refused {
             self.close(CloseCode::Policy, "the session is unknown, and was so before")
                 .await;
-            return Err(End::Violation);
+            return Err(End::Violation("session_unknown"));
         }
         match late.next {
             Some(text) => self.handle_text(text).await,
@@ -428,7 +502,7 @@ impl Socket {
             Errand::Refused => {
                 self.close(CloseCode::Policy, "the credentials were revoked")
                     .await;
-                Err(End::Violation)
+                Err(End::Violation("revoked"))
             }
             Errand::ReadLog(after) => self.read_log(after).await,
             Errand::KeepAlive => self.handle_keep_alive().await,
@@ -516,6 +590,7 @@ impl Socket {
         if silence > settings.ping_interval.0 + settings.pong_timeout.0 {
             return Err(End::Silent);
         }
+        self.idle_frames = 0;
         self.wire.ask_again();
         self.flush().await
     }
@@ -543,6 +618,16 @@ impl Socket {
                 .sessions
                 .handle_close_answered(&attached.handle, self.carrier);
         }
+    }
+
+    /// Reads on for a while and heeds nothing: a socket that is dropped with something unread takes back what the peer has not
+    /// read yet, which is why it was closed.
+    async fn linger(&mut self) {
+        self.bound = None;
+        self.wire.end();
+        let mut unheard = [0; 4096];
+        let heard = async { while let Ok(1..) = self.stream.get_mut().read(&mut unheard).await {} };
+        let _ = tokio::time::timeout(GOODBYE, heard).await;
     }
 
     async fn close(&mut self, code: CloseCode, reason: &str) {

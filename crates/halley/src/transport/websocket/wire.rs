@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice};
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -150,6 +151,12 @@ impl SocketWire {
     /// Takes nothing more from the session.
     pub(super) fn close(&self) {
         self.kept.lock().closing = true;
+    }
+
+    /// Nothing more leaves.
+    pub(super) fn end(&self) {
+        // When it has broken meanwhile, that is the end as well.
+        let _ = SockRef::from(self.half.as_ref()).shutdown(Shutdown::Write);
     }
 
     /// The next thing to do, as soon as there is one.
