@@ -21,6 +21,22 @@ pub struct Outcome {
     pub result: &'static str,
 }
 
+/// A label with the name of a listener.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Listener {
+    /// `public` or `internal`.
+    pub listener: &'static str,
+}
+
+/// How something ended on a listener.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ListenerOutcome {
+    /// `public` or `internal`.
+    pub listener: &'static str,
+    /// `ok`, or why not.
+    pub result: &'static str,
+}
+
 /// The counters and gauges of one process.
 pub struct Metrics {
     registry: Registry,
@@ -54,6 +70,12 @@ pub struct Metrics {
     pub service_seconds: Histogram,
     /// Answers of services for sessions that were gone.
     pub service_answers_lost: Counter,
+    /// Agreements on keys, by listener and result.
+    pub tls_handshakes: Family<ListenerOutcome, Counter>,
+    /// Certificates that were read again, by listener and result.
+    pub tls_reloads: Family<ListenerOutcome, Counter>,
+    /// When the certificate in use ends, in seconds since 1970.
+    pub tls_certificate_expiry: Family<Listener, Gauge>,
     sessions: Gauge,
     records: Gauge,
     log_last: Gauge,
@@ -94,6 +116,9 @@ impl Default for Metrics {
             service_calls: Family::default(),
             service_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             service_answers_lost: Counter::default(),
+            tls_handshakes: Family::default(),
+            tls_reloads: Family::default(),
+            tls_certificate_expiry: Family::default(),
             sessions: Gauge::default(),
             records: Gauge::default(),
             log_last: Gauge::default(),
@@ -174,6 +199,22 @@ impl Default for Metrics {
             "service_answers_lost",
             "Answers of services for sessions that were gone",
             metrics.service_answers_lost.clone(),
+        );
+        all.register(
+            "tls_handshakes",
+            "Clients that agreed on keys, or why they did not, by listener",
+            metrics.tls_handshakes.clone(),
+        );
+        all.register(
+            "tls_reloads",
+            "Certificates that were read again, by listener and result",
+            metrics.tls_reloads.clone(),
+        );
+        all.register_with_unit(
+            "tls_certificate_expiry",
+            "When the certificate in use ends, in seconds since 1970",
+            Unit::Seconds,
+            metrics.tls_certificate_expiry.clone(),
         );
         all.register("sessions", "Sessions in memory", metrics.sessions.clone());
         all.register(

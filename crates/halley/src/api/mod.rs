@@ -4,7 +4,6 @@ mod access;
 mod revoke;
 mod roster;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,7 +16,7 @@ use self::access::Action;
 pub use self::access::{Access, AccessError};
 use self::roster::Question;
 use crate::auth::Revocations;
-use crate::http::{self, Reply, Service};
+use crate::http::{self, Certificate, Peer, Reply, Service};
 use crate::ingest::{Grant, Ingest};
 use crate::log::Opened;
 use crate::metrics::{Levels, Metrics};
@@ -48,35 +47,41 @@ pub struct Api {
 
 /// The connection-side handle of [`Api`].
 #[derive(Clone)]
-pub struct ApiService(pub Arc<Api>);
+pub struct ApiService {
+    api: Arc<Api>,
+    /// What its other end has shown.
+    certificate: Option<Arc<Certificate>>,
+}
 
 impl ApiService {
     /// The service for one connection.
-    pub fn for_peer(api: &Arc<Api>, _: SocketAddr) -> Self {
-        Self(Arc::clone(api))
+    pub fn for_peer(api: &Arc<Api>, peer: Peer) -> Self {
+        Self {
+            api: Arc::clone(api),
+            certificate: peer.certificate,
+        }
     }
 }
 
 impl Service for ApiService {
     async fn answer(self, request: Request<Incoming>) -> Reply {
-        self.0.answer(request).await
+        self.api.answer(request, self.certificate.as_deref()).await
     }
 
     fn ended(&self, _clean: bool) {}
 }
 
 impl Api {
-    async fn answer(&self, request: Request<Incoming>) -> Reply {
+    async fn answer(&self, request: Request<Incoming>, certificate: Option<&Certificate>) -> Reply {
+        let admit = |action| self.access.admit(request.headers(), certificate, action);
         let path = request.uri().path().trim_end_matches('/').to_owned();
         match (request.method(), path.as_str()) {
-            (&Method::POST, "/api/v1/events") => {
-                match self.access.admit(request.headers(), Action::Publish).await {
-                    Ok(grant) => self.publish(request.into_body(), &grant).await,
-                    Err(refusal) => refusal,
-                }
-            }
+            (&Method::POST, "/api/v1/events") => match admit(Action::Publish).await {
+                Ok(grant) => self.publish(request.into_body(), &grant).await,
+                Err(refusal) => refusal,
+            },
             (_, "/api/v1/events") => not_allowed("POST"),
-            (_, "/api/v1/revocations") => match self.access.admit(request.headers(), Action::Revoke).await {
+            (_, "/api/v1/revocations") => match admit(Action::Revoke).await {
                 Ok(_) => self.answer_about_revocations(request).await,
                 Err(refusal) => refusal,
             },
@@ -85,7 +90,7 @@ impl Api {
             (&Method::GET | &Method::HEAD, "/metrics") => self.metrics(),
             (_, "/livez" | "/readyz" | "/metrics") => not_allowed("GET, HEAD"),
             _ => match Question::read(request.method(), &path, request.uri().query()) {
-                Some(question) => match self.access.admit(request.headers(), Action::Sessions).await {
+                Some(question) => match admit(Action::Sessions).await {
                     Ok(_) => match question {
                         Ok(question) => self.answer_about_sessions(question).await,
                         Err(refusal) => refusal,

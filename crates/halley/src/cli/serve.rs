@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::exit;
-use crate::app::{App, AppError};
+use crate::app::{App, AppError, Certificates};
 use crate::config::{Config, LogFormat, Logging};
 
 /// Run the broker.
@@ -52,6 +52,11 @@ pub(super) fn run(args: &Args, variables: Vec<(String, String)>) -> ExitCode {
 
 async fn serve(config: Config) -> Result<(), AppError> {
     let app = App::start(config).await?;
+    let certificates = app.certificates();
+    // Without TLS a hangup is what it is everywhere: the end.
+    if !certificates.is_empty() {
+        tokio::spawn(reload_on_hangup(certificates));
+    }
     app.run(asked_to_end()).await
 }
 
@@ -91,6 +96,16 @@ pub(super) fn start_logging(logging: &Logging) -> tracing_appender::non_blocking
     guard
 }
 
+/// SIGHUP has certificates read again.
+async fn reload_on_hangup(certificates: Certificates) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        return;
+    };
+    while hangup.recv().await.is_some() {
+        certificates.reload();
+    }
+}
+
 /// SIGTERM or SIGINT.
 pub(super) async fn asked_to_end() {
     let Ok(mut terminate) = signal(SignalKind::terminate()) else {
@@ -111,7 +126,7 @@ pub(super) fn complain(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
 fn code(error: &AppError) -> u8 {
     match error {
         AppError::Log(_) => exit::LOG,
-        AppError::Auth(_) | AppError::Access(_) | AppError::Transport(_) => exit::CONFIG,
+        AppError::Auth(_) | AppError::Access(_) | AppError::Transport(_) | AppError::Tls(_) => exit::CONFIG,
         AppError::Listen { .. } => exit::UNAVAILABLE,
     }
 }
