@@ -1,5 +1,7 @@
 //! What operators see at `/metrics`, in OpenMetrics text. No label names a user, a session or a channel.
 
+use std::sync::atomic::Ordering;
+
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -76,6 +78,7 @@ pub struct Metrics {
     pub tls_reloads: Family<ListenerOutcome, Counter>,
     /// When the certificate in use ends, in seconds since 1970.
     pub tls_certificate_expiry: Family<Listener, Gauge>,
+    log_lines_dropped: Counter,
     sessions: Gauge,
     records: Gauge,
     log_last: Gauge,
@@ -95,6 +98,8 @@ pub struct Levels {
     pub log_last: u64,
     /// What the log takes.
     pub log_bytes: u64,
+    /// Lines about itself that the process could not write.
+    pub log_lines_dropped: u64,
 }
 
 impl Default for Metrics {
@@ -119,6 +124,7 @@ impl Default for Metrics {
             tls_handshakes: Family::default(),
             tls_reloads: Family::default(),
             tls_certificate_expiry: Family::default(),
+            log_lines_dropped: Counter::default(),
             sessions: Gauge::default(),
             records: Gauge::default(),
             log_last: Gauge::default(),
@@ -216,6 +222,11 @@ impl Default for Metrics {
             Unit::Seconds,
             metrics.tls_certificate_expiry.clone(),
         );
+        all.register(
+            "log_lines_dropped",
+            "Lines of the log that could not be written",
+            metrics.log_lines_dropped.clone(),
+        );
         all.register("sessions", "Sessions in memory", metrics.sessions.clone());
         all.register(
             "session_records",
@@ -251,6 +262,8 @@ impl Metrics {
         set(&self.log_first, levels.log_first);
         set(&self.log_last, levels.log_last);
         set(&self.log_bytes, levels.log_bytes);
+        let lines = self.log_lines_dropped.inner();
+        lines.store(levels.log_lines_dropped, Ordering::Relaxed);
         let mut text = String::new();
         text::encode(&mut text, &self.registry).expect("writing to a String cannot fail");
         text

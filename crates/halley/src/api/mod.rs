@@ -19,6 +19,7 @@ use crate::auth::Revocations;
 use crate::http::{self, Certificate, Peer, Reply, Service};
 use crate::ingest::{Grant, Ingest};
 use crate::log::Opened;
+use crate::logging;
 use crate::metrics::{Levels, Metrics};
 use crate::problem::Problem;
 use crate::sessions::Sessions;
@@ -140,6 +141,7 @@ impl Api {
             log_first: bounds.first.0,
             log_last: bounds.last.0,
             log_bytes: self.storage.log.size_bytes(),
+            log_lines_dropped: logging::dropped(),
         });
         http::with_type(
             StatusCode::OK,

@@ -7,11 +7,11 @@ use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use super::exit;
 use crate::app::{App, AppError, Certificates};
-use crate::config::{Config, LogFormat, Logging};
+use crate::config::Config;
+use crate::logging;
 
 /// Run the broker.
 ///
@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args, variables: Vec<(String, String)>) -> ExitCode {
         Ok(config) => config,
         Err(error) => return complain(exit::CONFIG, &error),
     };
-    let _logging = start_logging(&config.logging);
+    let _log = logging::start(&config.logging);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return complain(exit::FAILED, &error),
@@ -77,23 +77,6 @@ fn configure(args: &Args, variables: Vec<(String, String)>) -> Result<Config, cr
         config.log.url.clone_from(url);
     }
     Ok(config)
-}
-
-/// Logs go to stderr by a thread of their own: when stderr is slow or gone, lines are dropped, never the process.
-pub(super) fn start_logging(logging: &Logging) -> tracing_appender::non_blocking::WorkerGuard {
-    let (writer, guard) = tracing_appender::non_blocking::NonBlockingBuilder::default()
-        .lossy(true)
-        .finish(std::io::stderr());
-    let filter = EnvFilter::try_new(&logging.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer)
-        .with_ansi(false);
-    match logging.format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
-    }
-    guard
 }
 
 /// SIGHUP has certificates read again.

@@ -77,18 +77,14 @@ pub(super) fn read(settings: &Tls, offers_http2: bool) -> Result<Read, Wrong> {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
-    let mut config = builder
-        .with_single_cert(chain, key)
-        .map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => (
-                "key",
-                format!(
-                    "{}: not the key of the certificate in {}",
-                    settings.key, settings.certificate
-                ),
-            ),
-            error => ("key", format!("{}: {error}", settings.key)),
-        })?;
+    let mut config = builder.with_single_cert(chain, key).map_err(|error| {
+        let reason = if let rustls::Error::InconsistentKeys(_) = error {
+            format!("not the key of the certificate in {}", settings.certificate)
+        } else {
+            error.to_string()
+        };
+        ("key", format!("{}: {reason}", settings.key))
+    })?;
     config.alpn_protocols = vec![HTTP1.to_vec()];
     if offers_http2 {
         config.alpn_protocols.insert(0, HTTP2.to_vec());
@@ -142,18 +138,63 @@ fn certificates(setting: &'static str, path: &str) -> Result<Vec<CertificateDer<
 
 fn key(path: &str) -> Result<PrivateKeyDer<'static>, Wrong> {
     let text = read_file("key", path)?;
-    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-        pem::Error::NoItemsFound => (
-            "key",
-            format!(
-                "{path}: there is no key in it that needs no passphrase, as PEM: PKCS#8 (BEGIN PRIVATE KEY), PKCS#1 or SEC1"
-            ),
-        ),
-        // What is wrong is not repeated: it is a part of the key.
-        _ => ("key", format!("{path}: this is no PEM")),
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
+        let reason = if let pem::Error::NoItemsFound = error {
+            "there is no key in it that needs no passphrase, as PEM: PKCS#8 (BEGIN PRIVATE KEY), PKCS#1 or SEC1"
+        } else {
+            // What is wrong is not repeated: it is a part of the key.
+            "this is no PEM"
+        };
+        ("key", format!("{path}: {reason}"))
     })
 }
 
 fn read_file(setting: &'static str, path: &str) -> Result<Vec<u8>, Wrong> {
     fs::read(path).map_err(|error| (setting, format!("{path}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use rustls::pki_types::PrivateKeyDer;
+
+    use super::key;
+
+    /// The kind of key that a file with this text has.
+    fn kind(text: &str) -> Result<&'static str, String> {
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.write_all(text.as_bytes()).expect("it takes a text");
+        match key(&file.path().display().to_string()) {
+            Ok(PrivateKeyDer::Pkcs8(_)) => Ok("PKCS#8"),
+            Ok(PrivateKeyDer::Pkcs1(_)) => Ok("PKCS#1"),
+            Ok(PrivateKeyDer::Sec1(_)) => Ok("SEC1"),
+            Ok(_) => Ok("another"),
+            Err((_, reason)) => Err(reason),
+        }
+    }
+
+    #[test]
+    fn a_key_may_be_in_any_of_three_formats_and_behind_a_certificate() {
+        for (label, expected) in [
+            ("PRIVATE KEY", "PKCS#8"),
+            ("RSA PRIVATE KEY", "PKCS#1"),
+            ("EC PRIVATE KEY", "SEC1"),
+        ] {
+            let text = format!("-----BEGIN {label}-----\nMAA=\n-----END {label}-----\n");
+            assert_eq!(kind(&text), Ok(expected));
+            let behind = format!("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n{text}");
+            assert_eq!(kind(&behind), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn a_key_with_a_passphrase_or_none_at_all_is_refused_and_nothing_of_it_is_repeated() {
+        let label = "ENCRYPTED PRIVATE KEY";
+        let encrypted = format!("-----BEGIN {label}-----\nMAA=\n-----END {label}-----\n");
+        assert!(kind(&encrypted).unwrap_err().contains("no passphrase"));
+        assert!(kind("").unwrap_err().contains("no key in it"));
+        let broken = kind("-----BEGIN PRIVATE KEY-----\nc2VjcmV0*\n-----END PRIVATE KEY-----\n").unwrap_err();
+        assert!(broken.contains("no PEM") && !broken.contains("c2Vj"), "{broken}");
+    }
 }

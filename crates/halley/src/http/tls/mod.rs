@@ -27,6 +27,7 @@ use self::files::Stamps;
 use super::Shutdown;
 use crate::config;
 use crate::denials::Denials;
+use crate::logging::Shown;
 use crate::metrics::{Listener, ListenerOutcome, Metrics};
 
 /// A connection on which both sides have agreed on keys.
@@ -223,7 +224,10 @@ impl Tls {
                         listener, %peer, silent,
                         "HTTP without TLS on a port with TLS: the client's URL begins with http:// or ws:// and should not"
                     ),
-                    Refused::Failed(error) => info!(listener, %peer, silent, %error, "no TLS was agreed on"),
+                    Refused::Failed(error) => {
+                        let error = Shown(error);
+                        info!(listener, %peer, silent, %error, "no TLS was agreed on");
+                    }
                     Refused::Slow | Refused::Gone => {
                         info!(listener, %peer, silent, "no TLS was agreed on in time")
                     }
