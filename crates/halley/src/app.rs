@@ -14,11 +14,11 @@ use tracing::{error, info, warn};
 
 use crate::api::{Access, AccessError, Api, ApiService};
 use crate::auth::{self, AuthError, Browsers, Revocations};
-use crate::config::Config;
+use crate::config::{self, ClientCertificates, Config};
 use crate::cors::Cors;
 use crate::denials::Denials;
 use crate::dispatch;
-use crate::http::{self, Bounds, Shutdown};
+use crate::http::{self, Bounds, Shutdown, Tls, TlsError};
 use crate::ingest::Ingest;
 use crate::log::{self, LogError, Opened};
 use crate::metrics::Metrics;
@@ -33,10 +33,27 @@ pub struct App {
     internal_addr: SocketAddr,
     api: Arc<Api>,
     services: Arc<Services>,
+    certificates: Certificates,
     stop: watch::Sender<bool>,
     /// Each ends with the last of its connections.
     listeners: [JoinHandle<()>; 2],
     tasks: Vec<JoinHandle<()>>,
+}
+
+/// The certificates that its listeners show.
+#[derive(Clone, Default)]
+pub struct Certificates(Vec<Arc<Tls>>);
+
+impl Certificates {
+    /// Whether TLS is spoken nowhere.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Has their files read again. Connections stay; what cannot be used changes nothing.
+    pub fn reload(&self) {
+        self.0.iter().for_each(|tls| tls.reload());
+    }
 }
 
 /// Why a broker does not start, or ends.
@@ -54,6 +71,9 @@ pub enum AppError {
     /// The transports cannot be spoken.
     #[error(transparent)]
     Transport(#[from] TransportError),
+    /// TLS cannot be spoken.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// An address cannot be listened on.
     #[error("cannot listen on {addr} ({key}): {error}")]
     Listen {
@@ -74,7 +94,12 @@ impl App {
     pub async fn start(config: Config) -> Result<Self, AppError> {
         let authenticator = auth::make(&config)?;
         let access = Access::new(&config)?;
-        let is_exposed = access.is_open() && !config.internal.listen.ip().is_loopback();
+        let is_exposed = access.is_open()
+            && !config.internal.listen.ip().is_loopback()
+            && config.internal.tls.client_certificates != ClientCertificates::Required;
+        let metrics = Arc::new(Metrics::default());
+        let public_tls = tls("public", &config.public.tls, config.http2.enabled, &metrics)?;
+        let internal_tls = tls("internal", &config.internal.tls, false, &metrics)?;
         let transports = transport::named(&config.public.transports)?;
         let opening = (config.log.url.clone(), config.storage());
         let opened = tokio::task::spawn_blocking(move || log::open(&opening.0, &opening.1)).await;
@@ -83,7 +108,6 @@ impl App {
         let internal_listener = bind(config.internal.listen, "internal.listen")?;
 
         let (stop, shutdown) = Shutdown::new();
-        let metrics = Arc::new(Metrics::default());
         let options = Options {
             resume_window: config.session.resume_window.0,
             trust_client_session: config.session.trust_client_session,
@@ -153,7 +177,8 @@ impl App {
         );
         let (for_public, for_api) = (Arc::clone(&public), Arc::clone(&api));
         let (for_beat, until) = (Arc::clone(&public), shutdown.clone());
-        let tasks = vec![
+        let certificates = Certificates(public_tls.iter().chain(&internal_tls).cloned().collect());
+        let mut tasks = vec![
             tokio::spawn(async move { for_beat.beat.run(until).await }),
             // Followed from here on, not from the task's first turn: by then the listeners may have let events in.
             tokio::spawn(dispatch::run(
@@ -167,16 +192,21 @@ impl App {
             tokio::spawn(forget_revocations(revocations, shutdown.clone())),
             tokio::spawn(forget_quotas(quotas, shutdown.clone())),
         ];
+        for tls in &certificates.0 {
+            tasks.push(tokio::spawn(Arc::clone(tls).watch(shutdown.clone())));
+        }
         let listeners = [
             tokio::spawn(http::listen(
                 public_listener,
                 public_bounds(&config),
+                public_tls,
                 shutdown.clone(),
-                move |peer| Connection::new(&for_public, peer),
+                move |peer| Connection::new(&for_public, &peer),
             )),
             tokio::spawn(http::listen(
                 internal_listener,
                 bounds(&config),
+                internal_tls,
                 shutdown,
                 move |peer| ApiService::for_peer(&for_api, peer),
             )),
@@ -184,7 +214,7 @@ impl App {
         info!(public = %addresses.0, internal = %addresses.1, log = %config.log.url, auth = %config.auth.kind, "ready");
         if is_exposed {
             warn!(
-                "internal.listen is not on this machine alone, and without internal.keys it asks nobody who they are"
+                "internal.listen is not on this machine alone, and without internal.keys, issuers or certificates it asks nobody who they are"
             );
         }
         if config.auth.kind == "anonymous" {
@@ -195,6 +225,7 @@ impl App {
             internal_addr: addresses.1,
             api,
             services,
+            certificates,
             stop,
             listeners,
             tasks,
@@ -209,6 +240,11 @@ impl App {
     /// Where publishers and operators come.
     pub fn internal_addr(&self) -> SocketAddr {
         self.internal_addr
+    }
+
+    /// What its listeners show, to be read again when they have changed.
+    pub fn certificates(&self) -> Certificates {
+        self.certificates.clone()
     }
 
     /// Serves until `asked` resolves (then ends well) or the log stops (then says why).
@@ -250,6 +286,16 @@ impl App {
         }
         self.tasks.iter().for_each(JoinHandle::abort);
     }
+}
+
+fn tls(
+    listener: &'static str,
+    settings: &config::Tls,
+    offers_http2: bool,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Arc<Tls>>, TlsError> {
+    let tls = (settings.is_on()).then(|| Tls::new(listener, settings, offers_http2, metrics));
+    Ok(tls.transpose()?.map(Arc::new))
 }
 
 fn bind(addr: SocketAddr, key: &'static str) -> Result<TcpListener, AppError> {

@@ -32,7 +32,7 @@ impl Denials {
     }
 
     /// How many were not said since the last line, if this one is said.
-    fn may_say(&self, reason: &'static str, now: Instant) -> Option<u64> {
+    pub fn may_say(&self, reason: &'static str, now: Instant) -> Option<u64> {
         let mut said = self.said_by_reason.lock();
         let said = said.entry(reason).or_insert(Said {
             since: now,

@@ -15,6 +15,7 @@ pub mod event;
 pub mod http;
 pub mod ingest;
 pub mod log;
+pub mod logging;
 pub mod metrics;
 pub mod origin;
 pub mod problem;

@@ -1,5 +1,7 @@
 //! What operators see at `/metrics`, in OpenMetrics text. No label names a user, a session or a channel.
 
+use std::sync::atomic::Ordering;
+
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -17,6 +19,22 @@ pub struct Transport {
 /// A label that says how something ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Outcome {
+    /// `ok`, or why not.
+    pub result: &'static str,
+}
+
+/// A label with the name of a listener.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Listener {
+    /// `public` or `internal`.
+    pub listener: &'static str,
+}
+
+/// How something ended on a listener.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ListenerOutcome {
+    /// `public` or `internal`.
+    pub listener: &'static str,
     /// `ok`, or why not.
     pub result: &'static str,
 }
@@ -58,6 +76,13 @@ pub struct Metrics {
     pub service_seconds: Histogram,
     /// Answers of services for sessions that were gone.
     pub service_answers_lost: Counter,
+    /// Agreements on keys, by listener and result.
+    pub tls_handshakes: Family<ListenerOutcome, Counter>,
+    /// Certificates that were read again, by listener and result.
+    pub tls_reloads: Family<ListenerOutcome, Counter>,
+    /// When the certificate in use ends, in seconds since 1970.
+    pub tls_certificate_expiry: Family<Listener, Gauge>,
+    log_lines_dropped: Counter,
     sessions: Gauge,
     records: Gauge,
     log_last: Gauge,
@@ -77,6 +102,8 @@ pub struct Levels {
     pub log_last: u64,
     /// What the log takes.
     pub log_bytes: u64,
+    /// Lines about itself that the process could not write.
+    pub log_lines_dropped: u64,
 }
 
 impl Default for Metrics {
@@ -100,6 +127,10 @@ impl Default for Metrics {
             service_calls: Family::default(),
             service_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             service_answers_lost: Counter::default(),
+            tls_handshakes: Family::default(),
+            tls_reloads: Family::default(),
+            tls_certificate_expiry: Family::default(),
+            log_lines_dropped: Counter::default(),
             sessions: Gauge::default(),
             records: Gauge::default(),
             log_last: Gauge::default(),
@@ -191,6 +222,27 @@ impl Default for Metrics {
             "Answers of services for sessions that were gone",
             metrics.service_answers_lost.clone(),
         );
+        all.register(
+            "tls_handshakes",
+            "Clients that agreed on keys, or why they did not, by listener",
+            metrics.tls_handshakes.clone(),
+        );
+        all.register(
+            "tls_reloads",
+            "Certificates that were read again, by listener and result",
+            metrics.tls_reloads.clone(),
+        );
+        all.register_with_unit(
+            "tls_certificate_expiry",
+            "When the certificate in use ends, in seconds since 1970",
+            Unit::Seconds,
+            metrics.tls_certificate_expiry.clone(),
+        );
+        all.register(
+            "log_lines_dropped",
+            "Lines of the log that could not be written",
+            metrics.log_lines_dropped.clone(),
+        );
         all.register("sessions", "Sessions in memory", metrics.sessions.clone());
         all.register(
             "session_records",
@@ -226,6 +278,8 @@ impl Metrics {
         set(&self.log_first, levels.log_first);
         set(&self.log_last, levels.log_last);
         set(&self.log_bytes, levels.log_bytes);
+        let lines = self.log_lines_dropped.inner();
+        lines.store(levels.log_lines_dropped, Ordering::Relaxed);
         let mut text = String::new();
         text::encode(&mut text, &self.registry).expect("writing to a String cannot fail");
         text

@@ -30,6 +30,7 @@ use tracing::warn;
 
 use crate::auth::random_id;
 use crate::config::{self, Config};
+use crate::logging::Shown;
 use crate::metrics::{Metrics, Outcome};
 
 /// Every service of the configuration.
@@ -326,6 +327,8 @@ impl Service {
         if complained.is_none_or(|at| now.duration_since(at) >= COMPLAINTS) {
             *complained = Some(now);
             let cause = std::error::Error::source(failure).map(innermost);
+            let cause = cause.map(|cause| tracing::field::display(Shown(cause)));
+            let failure = Shown(failure);
             warn!(service = %self.pattern, url = %self.url, %failure, cause, "a service fails");
         }
     }

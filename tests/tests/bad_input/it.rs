@@ -10,7 +10,7 @@ use halley::app::App;
 use halley::config::{Config, User};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -221,13 +221,13 @@ pub(crate) async fn exchange(address: SocketAddr, request: &[u8]) -> Answer {
 }
 
 /// Reads one response.
-pub(crate) async fn read_answer(stream: &mut TcpStream) -> Answer {
+pub(crate) async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> Answer {
     timeout(PATIENCE, read_whole(stream))
         .await
         .expect("an answer in time")
 }
 
-async fn read_whole(stream: &mut TcpStream) -> Answer {
+async fn read_whole(stream: &mut (impl AsyncRead + Unpin)) -> Answer {
     let mut bytes = Vec::new();
     let (head, body) = loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {

@@ -4,7 +4,7 @@ mod access;
 mod revoke;
 mod roster;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,9 +17,10 @@ use self::access::Action;
 pub use self::access::{Access, AccessError};
 use self::roster::Question;
 use crate::auth::Revocations;
-use crate::http::{self, Reply, Service};
+use crate::http::{self, Certificate, Peer, Reply, Service};
 use crate::ingest::{Grant, Ingest};
 use crate::log::Opened;
+use crate::logging;
 use crate::metrics::{Levels, Metrics, Outcome};
 use crate::problem::Problem;
 use crate::quota::Quotas;
@@ -51,35 +52,50 @@ pub struct Api {
 
 /// The connection-side handle of [`Api`].
 #[derive(Clone)]
-pub struct ApiService(Arc<Api>, IpAddr);
+pub struct ApiService {
+    api: Arc<Api>,
+    peer: IpAddr,
+    /// What its other end has shown.
+    certificate: Option<Arc<Certificate>>,
+}
 
 impl ApiService {
     /// The service for one connection.
-    pub fn for_peer(api: &Arc<Api>, peer: SocketAddr) -> Self {
-        Self(Arc::clone(api), peer.ip())
+    pub fn for_peer(api: &Arc<Api>, peer: Peer) -> Self {
+        Self {
+            api: Arc::clone(api),
+            peer: peer.address.ip(),
+            certificate: peer.certificate,
+        }
     }
 }
 
 impl Service for ApiService {
     async fn answer(self, request: Request<Incoming>) -> Reply {
-        self.0.answer(request, self.1).await
+        self.api
+            .answer(request, self.peer, self.certificate.as_deref())
+            .await
     }
 
     fn ended(&self, _clean: bool) {}
 }
 
 impl Api {
-    async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Reply {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        certificate: Option<&Certificate>,
+    ) -> Reply {
+        let admit = |action| self.access.admit(request.headers(), certificate, action);
         let path = request.uri().path().trim_end_matches('/').to_owned();
         match (request.method(), path.as_str()) {
-            (&Method::POST, "/api/v1/events") => {
-                match self.access.admit(request.headers(), Action::Publish).await {
-                    Ok(grant) => self.publish(request.into_body(), &grant.of(peer)).await,
-                    Err(refusal) => refusal,
-                }
-            }
+            (&Method::POST, "/api/v1/events") => match admit(Action::Publish).await {
+                Ok(grant) => self.publish(request.into_body(), &grant.of(peer)).await,
+                Err(refusal) => refusal,
+            },
             (_, "/api/v1/events") => not_allowed("POST"),
-            (_, "/api/v1/revocations") => match self.access.admit(request.headers(), Action::Revoke).await {
+            (_, "/api/v1/revocations") => match admit(Action::Revoke).await {
                 Ok(_) => self.answer_about_revocations(request).await,
                 Err(refusal) => refusal,
             },
@@ -88,7 +104,7 @@ impl Api {
             (&Method::GET | &Method::HEAD, "/metrics") => self.metrics(),
             (_, "/livez" | "/readyz" | "/metrics") => not_allowed("GET, HEAD"),
             _ => match Question::read(request.method(), &path, request.uri().query()) {
-                Some(question) => match self.access.admit(request.headers(), Action::Sessions).await {
+                Some(question) => match admit(Action::Sessions).await {
                     Ok(_) => match question {
                         Ok(question) => self.answer_about_sessions(question).await,
                         Err(refusal) => refusal,
@@ -147,6 +163,7 @@ impl Api {
             log_first: bounds.first.0,
             log_last: bounds.last.0,
             log_bytes: self.storage.log.size_bytes(),
+            log_lines_dropped: logging::dropped(),
         });
         http::with_type(
             StatusCode::OK,

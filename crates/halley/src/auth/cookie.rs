@@ -21,6 +21,8 @@ pub struct Browsers {
     name: String,
     /// What follows the value in `Set-Cookie`.
     attributes: String,
+    /// The same over TLS.
+    secure_attributes: String,
 }
 
 impl Browsers {
@@ -29,7 +31,8 @@ impl Browsers {
         Self {
             mac: Hmac::new_from_slice(key).expect("HMAC takes keys of any length"),
             name: cookie.name.clone(),
-            attributes: attributes(cookie),
+            attributes: attributes(cookie, false),
+            secure_attributes: attributes(cookie, true),
         }
     }
 
@@ -41,9 +44,13 @@ impl Browsers {
         format!("{random}.{signature}").into()
     }
 
-    /// The `Set-Cookie` that tells a browser who it is.
-    pub fn set_cookie(&self, browser: &Browser) -> HeaderValue {
-        let Self { name, attributes, .. } = self;
+    /// The `Set-Cookie` that tells a browser who it is. What came over TLS goes back over nothing else.
+    pub fn set_cookie(&self, browser: &Browser, over_tls: bool) -> HeaderValue {
+        let Self { name, .. } = self;
+        let attributes = match over_tls {
+            true => &self.secure_attributes,
+            false => &self.attributes,
+        };
         HeaderValue::from_str(&format!("{name}={browser}{attributes}"))
             .expect("the configuration was checked, and the value is ours")
     }
@@ -90,7 +97,7 @@ impl Browsers {
 }
 
 /// In the order in which CometD writes them.
-fn attributes(cookie: &BrowserCookie) -> String {
+fn attributes(cookie: &BrowserCookie, over_tls: bool) -> String {
     let mut text = String::new();
     let mut add = |attribute: &str| {
         text.push_str("; ");
@@ -106,7 +113,7 @@ fn attributes(cookie: &BrowserCookie) -> String {
     if cookie.http_only {
         add("HttpOnly");
     }
-    if cookie.secure {
+    if cookie.secure || over_tls {
         add("Secure");
     }
     match cookie.same_site {
@@ -194,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_cookie_is_set_as_cometd_sets_it() {
-        let value = browsers().set_cookie(&"1a2b.ff".into());
+        let value = browsers().set_cookie(&"1a2b.ff".into(), false);
         assert_eq!(value, "BAYEUX_BROWSER=1a2b.ff; Path=/; HttpOnly");
     }
 
@@ -211,7 +218,7 @@ mod tests {
             partitioned: true,
         };
         assert_eq!(
-            Browsers::new(b"", &cookie).set_cookie(&"v".into()),
+            Browsers::new(b"", &cookie).set_cookie(&"v".into(), false),
             "B=v; Domain=example.com; Path=/cometd; Max-Age=3600; HttpOnly; Secure; SameSite=None; Partitioned"
         );
     }

@@ -15,6 +15,7 @@ use tracing::info;
 use super::unix_time;
 use crate::event::{Tenant, Token, UserId};
 use crate::log::{LogError, Revocation, Revoked, SessionStore};
+use crate::logging::Shown;
 
 /// Everything that is revoked now.
 pub struct Revocations {
@@ -72,7 +73,7 @@ impl Revocations {
             ended.map(|one| one.what.clone()).collect()
         };
         for what in ended {
-            info!(?what, "a revocation has ended");
+            info!(what = ?Shown(&what), "a revocation has ended");
             self.remove(&what).await?;
         }
         Ok(())

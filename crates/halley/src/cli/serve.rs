@@ -7,11 +7,11 @@ use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use super::exit;
-use crate::app::{App, AppError};
-use crate::config::{Config, LogFormat, Logging};
+use crate::app::{App, AppError, Certificates};
+use crate::config::Config;
+use crate::logging;
 
 /// Run the broker.
 ///
@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args, variables: Vec<(String, String)>) -> ExitCode {
         Ok(config) => config,
         Err(error) => return complain(exit::CONFIG, &error),
     };
-    let _logging = start_logging(&config.logging);
+    let _log = logging::start(&config.logging);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return complain(exit::FAILED, &error),
@@ -52,6 +52,11 @@ pub(super) fn run(args: &Args, variables: Vec<(String, String)>) -> ExitCode {
 
 async fn serve(config: Config) -> Result<(), AppError> {
     let app = App::start(config).await?;
+    let certificates = app.certificates();
+    // Without TLS a hangup is what it is everywhere: the end.
+    if !certificates.is_empty() {
+        tokio::spawn(reload_on_hangup(certificates));
+    }
     app.run(asked_to_end()).await
 }
 
@@ -74,21 +79,14 @@ fn configure(args: &Args, variables: Vec<(String, String)>) -> Result<Config, cr
     Ok(config)
 }
 
-/// Logs go to stderr by a thread of their own: when stderr is slow or gone, lines are dropped, never the process.
-pub(super) fn start_logging(logging: &Logging) -> tracing_appender::non_blocking::WorkerGuard {
-    let (writer, guard) = tracing_appender::non_blocking::NonBlockingBuilder::default()
-        .lossy(true)
-        .finish(std::io::stderr());
-    let filter = EnvFilter::try_new(&logging.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer)
-        .with_ansi(false);
-    match logging.format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
+/// SIGHUP has certificates read again.
+async fn reload_on_hangup(certificates: Certificates) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        return;
+    };
+    while hangup.recv().await.is_some() {
+        certificates.reload();
     }
-    guard
 }
 
 /// SIGTERM or SIGINT.
@@ -111,7 +109,7 @@ pub(super) fn complain(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
 fn code(error: &AppError) -> u8 {
     match error {
         AppError::Log(_) => exit::LOG,
-        AppError::Auth(_) | AppError::Access(_) | AppError::Transport(_) => exit::CONFIG,
+        AppError::Auth(_) | AppError::Access(_) | AppError::Transport(_) | AppError::Tls(_) => exit::CONFIG,
         AppError::Listen { .. } => exit::UNAVAILABLE,
     }
 }

@@ -59,10 +59,11 @@ pub enum SameSite {
 
 impl BrowserCookie {
     /// Nothing may break out of the header, and nothing may make browsers throw the cookie away.
-    pub(super) fn check(&self) -> Result<(), (&'static str, &'static str)> {
+    pub(super) fn check(&self, over_tls: bool) -> Result<(), (&'static str, &'static str)> {
         let Self {
             name, domain, path, ..
         } = self;
+        let is_secure = self.secure || over_tls;
         if !is_token(name) {
             return Err((
                 "name",
@@ -85,13 +86,13 @@ impl BrowserCookie {
         if self.max_age.0.subsec_nanos() != 0 {
             return Err(("max_age", "a browser counts whole seconds"));
         }
-        if !self.secure && self.same_site == SameSite::None {
+        if !is_secure && self.same_site == SameSite::None {
             return Err((
                 "same_site",
                 "browsers refuse \"none\" from a cookie that is not secure: set browser_cookie.secure",
             ));
         }
-        if !self.secure && self.partitioned {
+        if !is_secure && self.partitioned {
             return Err((
                 "partitioned",
                 "browsers refuse it from a cookie that is not secure: set browser_cookie.secure",
@@ -101,13 +102,13 @@ impl BrowserCookie {
             name.get(..prefix.len())
                 .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
         };
-        if prefix("__Secure-") && !self.secure {
+        if prefix("__Secure-") && !is_secure {
             return Err((
                 "name",
                 "browsers refuse __Secure- from a cookie that is not secure",
             ));
         }
-        if prefix("__Host-") && !(self.secure && domain.is_empty() && path == "/") {
+        if prefix("__Host-") && !(is_secure && domain.is_empty() && path == "/") {
             return Err((
                 "name",
                 "browsers refuse __Host- from a cookie that is not secure, or has a domain or another path than /",

@@ -14,6 +14,7 @@ mod logging;
 mod network;
 mod services;
 mod session;
+mod tls;
 mod transports;
 mod values;
 
@@ -32,12 +33,13 @@ pub use browser::{BrowserCookie, Cors, SameSite};
 pub use channels::{ChannelRule, Channels};
 pub use http2::Http2;
 pub use limits::Limits;
-pub use listeners::{ApiKey, Internal, Public};
+pub use listeners::{ApiCertificate, ApiKey, Internal, Public};
 pub use log::Log;
 pub use logging::{LogFormat, Logging};
 pub use network::Network;
 pub use services::Service;
 pub use session::{Activity, Overload, Replay, Session, Stale};
+pub use tls::{ClientCertificates, Tls, TlsVersion};
 pub use transports::{CallbackPolling, UnknownSessions, WebSocket};
 pub use values::{Span, bytes};
 
@@ -272,10 +274,15 @@ impl Config {
         if let Err((key, reason)) = self.check_identity() {
             return wrong(key, &reason);
         }
+        for (listener, tls) in [("public", &self.public.tls), ("internal", &self.internal.tls)] {
+            if let Err((key, reason)) = tls.check() {
+                return wrong(&format!("{listener}.tls.{key}"), reason);
+            }
+        }
         if let Err((key, reason)) = self.http2.check() {
             return wrong(&format!("http2.{key}"), reason);
         }
-        if let Err((key, reason)) = self.browser_cookie.check() {
+        if let Err((key, reason)) = self.browser_cookie.check(self.public.tls.is_on()) {
             return wrong(&format!("browser_cookie.{key}"), reason);
         }
         let is_header = |name: &String| !name.is_empty() && is_token(name);
@@ -373,32 +380,37 @@ fn read(table: &toml::Table, place: &str) -> Result<Config, ConfigError> {
     Config::deserialize(table.clone()).map_err(|error| invalid(place, "", error))
 }
 
-/// `HALLEY_SESSION__MAX_INTERVAL=20s` is `session.max_interval = "20s"`. A value that is TOML (a number, a list) is taken as
-/// such, anything else as text. Returns whether the variable is one of ours: those with one underscore are not, since an
-/// orchestrator makes up `HALLEY_PORT` and the like for a service of that name.
+/// `HALLEY_SESSION__MAX_INTERVAL=20s` is `session.max_interval = "20s"`, and `HALLEY_PUBLIC__TLS__KEY` is `public.tls.key`. A value
+/// that is TOML (a number, a list) is taken as such, anything else as text. Returns whether the variable is one of ours: those
+/// with one underscore are not, since an orchestrator makes up `HALLEY_PORT` and the like for a service of that name.
 fn overlay(table: &mut toml::Table, name: &str, value: &str) -> Result<bool, String> {
-    let Some((section, key)) = name
+    let Some((sections, key)) = name
         .strip_prefix("HALLEY_")
-        .and_then(|name| name.split_once("__"))
+        .and_then(|name| name.rsplit_once("__"))
     else {
         return Ok(false);
     };
-    let section = table
-        .entry(section.to_lowercase())
-        .or_insert_with(|| toml::Table::new().into());
     let key = key.to_lowercase();
     // HALLEY_SECTION__KEY_FILE is the path of a file that holds the value, as orchestrators mount secrets.
     let (key, value) = match key.strip_suffix("_file") {
         Some(key) => (key.to_owned(), read_secret(value)?.into()),
         None => (key, parsed(value)),
     };
-    if !section.is_table() {
-        // A list of blocks has no keys, and the error will say so.
-        *section = toml::Table::new().into();
+    let mut inner = table;
+    for section in sections.split("__") {
+        let section = inner
+            .entry(section.to_lowercase())
+            .or_insert_with(|| toml::Table::new().into());
+        if !section.is_table() {
+            // A list of blocks has no keys, and the error will say so.
+            *section = toml::Table::new().into();
+        }
+        let toml::Value::Table(section) = section else {
+            return Ok(true);
+        };
+        inner = section;
     }
-    if let Some(section) = section.as_table_mut() {
-        section.insert(key, value);
-    }
+    inner.insert(key, value);
     Ok(true)
 }
 

@@ -1,6 +1,6 @@
 //! HTTP/2: many exchanges at once on one connection, each with an end of its own.
 //!
-//! A client says so at once (prior knowledge, RFC 9113, 3.3). The kernel bounds what HTTP/1.1 leaves waiting; here a peer that
+//! A client says so at once (prior knowledge, RFC 9113, 3.3), or while TLS is agreed on (ALPN). The kernel bounds what HTTP/1.1 leaves waiting; here a peer that
 //! acknowledges every byte may still take nothing, so that is looked after too.
 
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 
-use super::{Bounds, Place, Reply, Service, Shutdown, text};
+use super::{Bounds, Line, Place, Reply, Service, Shutdown, text};
 
 /// Bounds of one connection.
 #[derive(Debug, Clone)]
@@ -85,8 +85,8 @@ pub(super) async fn is_spoken(stream: &TcpStream) -> std::io::Result<bool> {
 }
 
 /// Serves a connection until it ends.
-pub(super) async fn serve<S: Service>(
-    stream: TcpStream,
+pub(super) async fn serve<L: Line, S: Service>(
+    stream: L,
     bounds: &Bounds,
     http2: &Http2,
     mut shutdown: Shutdown,

@@ -1,8 +1,10 @@
 //! The HTTP listener that both sides share: accept, limits, deadlines, shutdown.
 
 mod http2;
+mod tls;
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +16,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, warn};
 
 pub use http2::{Http2, IfLost};
+pub use tls::{Certificate, Secured, Tls, TlsError};
 
 /// A response with its whole body.
 pub type Reply = Response<Full<Bytes>>;
@@ -38,6 +42,17 @@ pub struct Bounds {
     pub connections: usize,
     /// Bounds of a connection that speaks HTTP/2, if that may be.
     pub http2: Option<Http2>,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// From where it comes.
+    pub address: SocketAddr,
+    /// Nobody on the way reads along.
+    pub is_secure: bool,
+    /// What it showed, and proved to have, where certificates are asked for.
+    pub certificate: Option<Arc<Certificate>>,
 }
 
 /// What answers requests: one value for each connection.
@@ -86,10 +101,12 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 pub async fn listen<S: Service>(
     listener: TcpListener,
     bounds: Bounds,
+    tls: Option<Arc<Tls>>,
     mut shutdown: Shutdown,
-    service: impl Fn(SocketAddr) -> S,
+    service: impl Fn(Peer) -> S + Send + Sync + 'static,
 ) {
     let bounds = Arc::new(bounds);
+    let service = Arc::new(service);
     let places = Arc::new(Semaphore::new(bounds.connections));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -100,15 +117,30 @@ pub async fn listen<S: Service>(
             () = shutdown.wait() => break,
         };
         match accepted {
-            Ok((stream, peer)) => {
+            Ok((stream, address)) => {
+                prepare(&stream);
+                let (bounds, shutdown) = (Arc::clone(&bounds), shutdown.clone());
                 let place = Place(Arc::new(place));
-                tokio::spawn(serve(
-                    stream,
-                    Arc::clone(&bounds),
-                    shutdown.clone(),
-                    service(peer),
-                    place,
-                ));
+                let peer = Peer {
+                    address,
+                    is_secure: false,
+                    certificate: None,
+                };
+                match &tls {
+                    None => drop(tokio::spawn(serve(
+                        stream,
+                        bounds,
+                        shutdown,
+                        service(peer),
+                        place,
+                    ))),
+                    Some(tls) => {
+                        let (tls, service) = (Arc::clone(tls), Arc::clone(&service));
+                        tokio::spawn(serve_securely(
+                            tls, stream, bounds, shutdown, peer, service, place,
+                        ));
+                    }
+                }
             }
             Err(error) => {
                 // Out of file descriptors, mostly: back off, or the loop spins.
@@ -123,14 +155,54 @@ pub async fn listen<S: Service>(
     drop(places.acquire_many(all).await);
 }
 
-async fn serve<S: Service>(
+async fn serve_securely<S: Service>(
+    tls: Arc<Tls>,
     stream: TcpStream,
+    bounds: Arc<Bounds>,
+    mut shutdown: Shutdown,
+    mut peer: Peer,
+    service: Arc<impl Fn(Peer) -> S>,
+    place: Place,
+) {
+    // Boxed: what it takes to begin is not to be kept as long as the connection lives.
+    let secured = tokio::select! {
+        secured = Box::pin(tls.secure(stream, peer.address)) => secured,
+        () = shutdown.wait() => None,
+    };
+    let Some(secured) = secured else {
+        return;
+    };
+    peer.is_secure = true;
+    peer.certificate = tls::certificate_of(&secured);
+    Box::pin(serve(secured, bounds, shutdown, service(peer), place)).await;
+}
+
+/// What HTTP is spoken over.
+trait Line: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Whether the peer speaks HTTP/2, as soon as it has said so.
+    fn speaks_http2(&self) -> impl Future<Output = io::Result<bool>> + Send;
+}
+
+impl Line for TcpStream {
+    fn speaks_http2(&self) -> impl Future<Output = io::Result<bool>> + Send {
+        http2::is_spoken(self)
+    }
+}
+
+impl Line for Secured {
+    /// It was agreed on with the rest (ALPN).
+    fn speaks_http2(&self) -> impl Future<Output = io::Result<bool>> + Send {
+        std::future::ready(Ok(tls::agreed_on_http2(self)))
+    }
+}
+
+async fn serve<L: Line, S: Service>(
+    stream: L,
     bounds: Arc<Bounds>,
     mut shutdown: Shutdown,
     service: S,
     place: Place,
 ) {
-    prepare(&stream);
     if let Some(http2) = &bounds.http2 {
         // Boxed, both: a connection of HTTP/1.1 is not to pay for what it does not use.
         match Box::pin(speaks_http2(&stream, bounds.header_timeout, &mut shutdown)).await {
@@ -181,9 +253,9 @@ fn prepare(stream: &TcpStream) {
 }
 
 /// Whether the peer speaks HTTP/2, if it says anything in time.
-async fn speaks_http2(stream: &TcpStream, time: Duration, shutdown: &mut Shutdown) -> Option<bool> {
+async fn speaks_http2<L: Line>(stream: &L, time: Duration, shutdown: &mut Shutdown) -> Option<bool> {
     tokio::select! {
-        spoken = tokio::time::timeout(time, http2::is_spoken(stream)) => spoken.ok()?.ok(),
+        spoken = tokio::time::timeout(time, stream.speaks_http2()) => spoken.ok()?.ok(),
         () = shutdown.wait() => None,
     }
 }

@@ -12,6 +12,7 @@ use super::Sessions;
 use super::handle::{Handle, PublicId, Stage, Subscriber};
 use crate::event::{Tenant, UserId};
 use crate::log::{LogError, Wanted};
+use crate::logging::Shown;
 
 /// A session in memory, as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +96,7 @@ impl Sessions {
             disconnected: disconnected + dormant.disconnected,
             forgotten: dormant.forgotten,
         };
-        info!(%user, ?ended, "an operator ended the sessions of a user");
+        info!(user = %Shown(user), ?ended, "an operator ended the sessions of a user");
         Ok(ended)
     }
 

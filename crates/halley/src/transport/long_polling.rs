@@ -45,9 +45,10 @@ async fn answer(public: Arc<Public>, connection: Connection, request: Request<In
     let cookie = who.browser.filter(|_| polled.shook_hands && !knew_browser);
     let mut response = polled.response(&connection, "application/json", |messages| messages);
     if let Some(browser) = cookie {
-        response
-            .headers_mut()
-            .insert(header::SET_COOKIE, public.browsers.set_cookie(&browser));
+        response.headers_mut().insert(
+            header::SET_COOKIE,
+            public.browsers.set_cookie(&browser, connection.is_secure),
+        );
     }
     response
 }

@@ -10,7 +10,7 @@ mod polling;
 mod unknown;
 mod websocket;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ use crate::auth::{Authenticator, Browser, Browsers, Credentials, Principal, Revo
 use crate::config::Config;
 use crate::cors::{Cors, Source};
 use crate::denials::Denials;
-use crate::http::{self, Reply, Service, Shutdown};
+use crate::http::{self, Peer, Reply, Service, Shutdown};
 use crate::log::EventLog;
 use crate::metrics::{Metrics, Outcome};
 use crate::quota::{Address, Quotas};
@@ -126,6 +126,8 @@ pub struct Connection {
     noted: Arc<Mutex<Noted>>,
     /// HTTP/2: a request says nothing of the response to another.
     is_shared: bool,
+    /// TLS.
+    is_secure: bool,
 }
 
 /// What is remembered from one request of a connection to the next.
@@ -143,12 +145,13 @@ struct LastReply {
 
 impl Connection {
     /// A new connection.
-    pub fn new(public: &Arc<Public>, peer: SocketAddr) -> Self {
+    pub fn new(public: &Arc<Public>, peer: &Peer) -> Self {
         Self {
             public: Arc::clone(public),
-            peer: peer.ip(),
+            peer: peer.address.ip(),
             noted: Arc::default(),
             is_shared: false,
+            is_secure: peer.is_secure,
         }
     }
 

@@ -25,6 +25,7 @@ use tracing::{debug, warn};
 
 use super::keys::{self, Key};
 use crate::config;
+use crate::logging::Shown;
 
 /// How often and how long issuers are asked.
 #[derive(Clone, Copy)]
@@ -132,7 +133,7 @@ impl Jwks {
             Ok(()) => debug!(url = %self.url, "an issuer's keys were fetched"),
             Err(reason) => {
                 let kept = self.state.lock().keys.len();
-                warn!(url = %self.url, reason, kept, "an issuer's keys cannot be fetched; those that are known stay");
+                warn!(url = %self.url, reason = %Shown(reason), kept, "an issuer's keys cannot be fetched; those that are known stay");
             }
         }
     }

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use voice::scenario::{self, Mismatch};
 
 use super::exit;
-use super::serve::{asked_to_end, complain, start_logging};
+use super::serve::{asked_to_end, complain};
 use crate::app::{App, AppError};
 use crate::config::{self, Config};
 use agents::{Desktop, Heard};
@@ -69,7 +69,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         filter: "warn,halley::app=error".to_owned(),
         ..config::Logging::default()
     };
-    let _logging = start_logging(&logging);
+    let _log = crate::logging::start(&logging);
     let result = tokio::runtime::Runtime::new()
         .map_err(DemoError::Io)
         .and_then(|runtime| runtime.block_on(demo(args)));

@@ -3,12 +3,13 @@
 //! A socket that is idle has no timer of its own, and waits for no signal of its own: it is on a ring, in the place that comes
 //! up next when the interval is over.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::MissedTickBehavior;
 
+use super::road::{Crowd, Road};
 use super::wire::SocketWire;
 use crate::http::Shutdown;
 
@@ -22,7 +23,7 @@ pub struct Beat {
 }
 
 struct Ring {
-    places: [Vec<Weak<SocketWire>>; PLACES],
+    places: [Crowd; PLACES],
     /// The place that comes up next.
     next: usize,
     is_over: bool,
@@ -34,7 +35,7 @@ impl Beat {
         Self {
             interval,
             ring: Mutex::new(Ring {
-                places: [const { Vec::new() }; PLACES],
+                places: [const { Crowd::new() }; PLACES],
                 next: 0,
                 is_over: false,
             }),
@@ -42,13 +43,13 @@ impl Beat {
     }
 
     /// From now on this socket is reminded.
-    pub(super) fn add(&self, wire: &Arc<SocketWire>) {
+    pub(super) fn add<R: Road>(&self, wire: &Arc<SocketWire<R>>) {
         let mut ring = self.ring.lock();
         if ring.is_over {
             wire.remind_of_shutdown();
         }
         let last = (ring.next + PLACES - 1) % PLACES;
-        ring.places[last].push(Arc::downgrade(wire));
+        ring.places[last].add(wire);
     }
 
     /// Runs until shutdown, and tells every socket of that.
@@ -69,17 +70,12 @@ impl Beat {
         let mut ring = self.ring.lock();
         let place = ring.next;
         ring.next = (place + 1) % PLACES;
-        let sockets = &mut ring.places[place];
-        sockets.retain(|socket| socket.upgrade().inspect(|socket| socket.remind()).is_some());
-        if sockets.capacity() > 2 * sockets.len() + PLACES {
-            sockets.shrink_to_fit();
-        }
+        ring.places[place].remind(PLACES);
     }
 
     fn end(&self) {
         let mut ring = self.ring.lock();
         ring.is_over = true;
-        let sockets = ring.places.iter().flatten().filter_map(Weak::upgrade);
-        sockets.for_each(|socket| socket.remind_of_shutdown());
+        ring.places.iter().for_each(Crowd::remind_of_shutdown);
     }
 }

@@ -15,6 +15,7 @@
 
 mod beat;
 mod frames;
+mod road;
 mod wire;
 
 use std::net::IpAddr;
@@ -45,12 +46,13 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use tracing::debug;
 
 pub use beat::Beat;
+use road::{Plain, Road, Sealed};
 use wire::{Errand, Io, SocketWire};
 
 use super::exchange::{Exchanged, Place, exchange};
 use super::unknown::{Lateness, Stray};
 use super::{Attached, Connection, Public, Transport};
-use crate::http::{self, Reply};
+use crate::http::{self, Reply, Secured};
 use crate::metrics;
 use crate::sessions::{Handle, Requester, Wire};
 
@@ -131,7 +133,7 @@ async fn answer(public: Arc<Public>, connection: Connection, mut request: Reques
     let mut cookie = None;
     if who.browser.is_none() {
         let browser = public.browsers.issue();
-        cookie = Some(public.browsers.set_cookie(&browser));
+        cookie = Some(public.browsers.set_cookie(&browser, connection.is_secure));
         who.browser = Some(browser);
     }
     let opening = Opening {
@@ -145,18 +147,7 @@ async fn answer(public: Arc<Public>, connection: Connection, mut request: Reques
     let opened = Box::pin(open(opening));
     tokio::spawn(async move {
         if let Some(mut socket) = opened.await {
-            let reason = socket.run().await;
-            let result = reason.label();
-            socket
-                .public
-                .metrics
-                .socket_ends
-                .get_or_create(&metrics::Outcome { result })
-                .inc();
-            debug!(?reason, "a socket ended");
-            if let End::Violation(_) = reason {
-                Box::pin(socket.linger()).await;
-            }
+            socket.run().await;
         }
     });
     if let Some(cookie) = cookie {
@@ -208,54 +199,74 @@ struct Opening {
     upgrade: OnUpgrade,
 }
 
-async fn open(opening: Opening) -> Option<Socket> {
-    let Opening {
-        public,
-        peer,
-        who,
-        place,
-        upgrade,
-    } = opening;
-    let upgraded = upgrade
+/// A socket on TCP. One on TLS begins here a task of its own, or the one that waits would be as large for either.
+async fn open(mut opening: Opening) -> Option<Socket<Plain>> {
+    let upgraded = (&mut opening.upgrade)
         .await
-        .inspect_err(|error| debug!(%error, "an upgrade failed"));
-    let Ok(parts) = upgraded.ok()?.downcast::<TokioIo<TcpStream>>() else {
-        debug!("an upgrade of something that is no TCP connection");
-        return None;
-    };
+        .inspect_err(|error| debug!(%error, "an upgrade failed"))
+        .ok()?;
     // The buffer that hyper read into is much larger than what it read ahead, and a socket outlives it by hours.
-    let (stream, read_ahead) = (parts.io.into_inner(), parts.read_buf.to_vec());
-    drop(parts.read_buf);
-    let (io, wire) = SocketWire::split(
-        stream,
-        public.config.websocket.messages_per_frame,
-        public.metrics.deliveries.get_or_create(&LABEL).clone(),
-    );
-    let config = configure(public.message_limit());
-    let stream = WebSocketStream::from_partially_read(io, read_ahead, Role::Server, Some(config)).await;
-    let carrier = public.sessions.carrier(CarrierKind::Socket);
-    public.metrics.connections.get_or_create(&LABEL).inc();
-    public.beat.add(&wire);
-    Some(Socket {
-        public,
-        peer,
-        who,
-        stream,
-        wire,
-        carrier,
-        bound: None,
-        left: None,
-        late: None,
-        heard: Instant::now(),
-        idle_frames: 0,
-        _place: place,
-    })
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => {
+            let read_ahead = parts.read_buf.to_vec();
+            drop(parts.read_buf);
+            Some(opening.make(Plain::of(parts.io.into_inner()), read_ahead).await)
+        }
+        Err(upgraded) => {
+            let Ok(parts) = upgraded.downcast::<TokioIo<Secured>>() else {
+                debug!("an upgrade of something that is neither TCP nor TLS");
+                return None;
+            };
+            let read_ahead = parts.read_buf.to_vec();
+            drop(parts.read_buf);
+            let road = Sealed::of(parts.io.into_inner());
+            let mut socket = opening.make(((), road), read_ahead).await;
+            tokio::spawn(async move { socket.run().await });
+            None
+        }
+    }
+}
+
+impl Opening {
+    async fn make<R: Road>(self, road: (R::Reading, R), read_ahead: Vec<u8>) -> Socket<R> {
+        let Self {
+            public,
+            peer,
+            who,
+            place,
+            upgrade: _,
+        } = self;
+        let (io, wire) = SocketWire::new(
+            road,
+            public.config.websocket.messages_per_frame,
+            public.metrics.deliveries.get_or_create(&LABEL).clone(),
+        );
+        let config = configure(public.message_limit());
+        let stream = WebSocketStream::from_partially_read(io, read_ahead, Role::Server, Some(config)).await;
+        let carrier = public.sessions.carrier(CarrierKind::Socket);
+        public.metrics.connections.get_or_create(&LABEL).inc();
+        public.beat.add(&wire);
+        Socket {
+            public,
+            peer,
+            who,
+            stream,
+            wire,
+            carrier,
+            bound: None,
+            left: None,
+            late: None,
+            heard: Instant::now(),
+            idle_frames: 0,
+            _place: place,
+        }
+    }
 }
 
 /// The way out to a socket on which nobody is heard: for benches, which see what an event costs up to the system call.
 #[doc(hidden)]
 pub fn socket_wire(stream: TcpStream, messages_per_frame: usize) -> Arc<dyn Wire> {
-    let (_, wire) = SocketWire::split(stream, messages_per_frame, Counter::default());
+    let (_, wire) = SocketWire::new(Plain::of(stream), messages_per_frame, Counter::default());
     wire
 }
 
@@ -303,13 +314,13 @@ impl End {
     }
 }
 
-struct Socket {
+struct Socket<R: Road> {
     public: Arc<Public>,
     peer: IpAddr,
     who: Requester,
-    stream: WebSocketStream<Io>,
+    stream: WebSocketStream<Io<R>>,
     /// Where everything is written to, from here through `stream`.
-    wire: Arc<SocketWire>,
+    wire: Arc<SocketWire<R>>,
     carrier: Carrier,
     /// The session that this socket speaks for.
     bound: Option<Attached>,
@@ -325,7 +336,7 @@ struct Socket {
     _place: Option<http::Place>,
 }
 
-impl Drop for Socket {
+impl<R: Road> Drop for Socket<R> {
     fn drop(&mut self) {
         self.public.metrics.connections.get_or_create(&LABEL).dec();
     }
@@ -348,8 +359,19 @@ enum Step {
     Errand(Errand),
 }
 
-impl Socket {
-    async fn run(&mut self) -> End {
+impl<R: Road> Socket<R> {
+    async fn run(&mut self) {
+        let reason = self.run_to_its_end().await;
+        let result = reason.label();
+        let ends = &self.public.metrics.socket_ends;
+        ends.get_or_create(&metrics::Outcome { result }).inc();
+        debug!(?reason, "a socket ended");
+        if let End::Violation(_) = reason {
+            Box::pin(self.linger()).await;
+        }
+    }
+
+    async fn run_to_its_end(&mut self) -> End {
         loop {
             let step = tokio::select! {
                 frame = self.stream.next(), if listens(self.late.as_deref()) => Step::Frame(frame),
@@ -647,7 +669,7 @@ impl Socket {
 }
 
 /// The next errand of a wire.
-async fn errand(wire: &SocketWire) -> Errand {
+async fn errand<R: Road>(wire: &SocketWire<R>) -> Errand {
     std::future::poll_fn(|context| wire.poll_errand(context)).await
 }
 

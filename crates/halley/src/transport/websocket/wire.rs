@@ -6,7 +6,6 @@
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -17,17 +16,15 @@ use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use smallvec::SmallVec;
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::frames::{Frame, Frames, Outgoing};
+use super::road::Road;
 use crate::sessions::Wire;
 
 /// One socket's way out.
-pub(super) struct SocketWire {
-    half: OwnedWriteHalf,
+pub(super) struct SocketWire<R> {
+    road: R,
     kept: Mutex<Kept>,
     /// The socket's task, when there is something for it to do.
     task: AtomicWaker,
@@ -78,10 +75,10 @@ pub(super) enum Errand {
     Failed,
 }
 
-/// Both halves as what tungstenite reads from and writes to.
-pub(super) struct Io {
-    half: OwnedReadHalf,
-    wire: Arc<SocketWire>,
+/// Both directions as what tungstenite reads from and writes to.
+pub(super) struct Io<R: Road> {
+    reading: R::Reading,
+    wire: Arc<SocketWire<R>>,
 }
 
 /// Frames in line: mostly one.
@@ -98,22 +95,21 @@ const COPIED: usize = 32 << 10;
 /// Frames in one system call, when they are written from where they are.
 const FRAMES_AT_ONCE: usize = 32;
 
-impl SocketWire {
-    pub(super) fn split(
-        stream: TcpStream,
+impl<R: Road> SocketWire<R> {
+    pub(super) fn new(
+        (reading, road): (R::Reading, R),
         messages_per_frame: usize,
         deliveries: Counter,
-    ) -> (Io, Arc<Self>) {
-        let (read, write) = stream.into_split();
+    ) -> (Io<R>, Arc<Self>) {
         let wire = Arc::new(Self {
-            half: write,
+            road,
             kept: Mutex::default(),
             task: AtomicWaker::new(),
             messages_per_frame,
             deliveries,
         });
         let io = Io {
-            half: read,
+            reading,
             wire: Arc::clone(&wire),
         };
         (io, wire)
@@ -155,8 +151,7 @@ impl SocketWire {
 
     /// Nothing more leaves.
     pub(super) fn end(&self) {
-        // When it has broken meanwhile, that is the end as well.
-        let _ = SockRef::from(self.half.as_ref()).shutdown(Shutdown::Write);
+        self.road.end();
     }
 
     /// The next thing to do, as soon as there is one.
@@ -165,7 +160,7 @@ impl SocketWire {
         let mut kept = self.kept.lock();
         if kept.failed {
             Poll::Ready(Errand::Failed)
-        } else if !kept.bytes.is_empty() {
+        } else if !kept.bytes.is_empty() || self.road.is_waiting() {
             Poll::Ready(Errand::Flush)
         } else if std::mem::take(&mut kept.refused) {
             Poll::Ready(Errand::Refused)
@@ -188,20 +183,20 @@ impl SocketWire {
     }
 
     fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.kept.lock().write_line(&self.half);
+        self.kept.lock().write_line(&self.road);
         loop {
-            if self.kept.lock().try_flush(&self.half)? {
+            if self.kept.lock().try_flush(&self.road)? {
                 return Poll::Ready(Ok(()));
             }
-            ready!(self.half.as_ref().poll_write_ready(context))?;
+            ready!(self.road.poll_write_ready(context))?;
         }
     }
 }
 
-impl Wire for SocketWire {
+impl<R: Road> Wire for SocketWire<R> {
     fn is_free(&self) -> bool {
         let kept = self.kept.lock();
-        kept.bytes.is_empty() && !kept.handling && !kept.closing && !kept.failed
+        kept.bytes.is_empty() && !kept.handling && !kept.closing && !kept.failed && !self.road.is_waiting()
     }
 
     fn stage(&self, outputs: &mut Vec<Output>, as_a_whole: bool) {
@@ -211,12 +206,13 @@ impl Wire for SocketWire {
 
     fn flush(&self) {
         let mut kept = self.kept.lock();
-        kept.write_line(&self.half);
+        kept.write_line(&self.road);
         let has_errand = kept.failed
             || kept.superseded
             || kept.refused
             || kept.read_after.is_some()
-            || !kept.bytes.is_empty();
+            || !kept.bytes.is_empty()
+            || self.road.is_waiting();
         drop(kept);
         if has_errand {
             self.task.wake();
@@ -224,7 +220,7 @@ impl Wire for SocketWire {
     }
 }
 
-impl SocketWire {
+impl<R> SocketWire<R> {
     /// Makes frames of what can be sent, notes the rest, and says how many events there are.
     fn frame(&self, kept: &mut Kept, outputs: &mut Vec<Output>, as_a_whole: bool) -> u64 {
         // In one frame, or a socket that breaks between frames leaves its client with events that it cannot acknowledge.
@@ -268,7 +264,7 @@ impl SocketWire {
 
 impl Kept {
     /// Writes the frames that are in line.
-    fn write_line(&mut self, half: &OwnedWriteHalf) {
+    fn write_line(&mut self, road: &impl Road) {
         if self.line.is_empty() {
             return;
         }
@@ -277,7 +273,7 @@ impl Kept {
         if size <= COPIED {
             BYTES.with_borrow_mut(|bytes| {
                 line.iter().for_each(|frame| frame.add_to(bytes));
-                self.write_bytes(half, bytes);
+                self.write_bytes(road, bytes);
                 bytes.clear();
             });
         } else {
@@ -287,20 +283,20 @@ impl Kept {
                     slices[2 * place] = IoSlice::new(frame.head());
                     slices[2 * place + 1] = IoSlice::new(frame.payload());
                 }
-                self.write_slices(half, &slices[..2 * frames.len()]);
+                self.write_slices(road, &slices[..2 * frames.len()]);
             }
         }
     }
 
     /// Writes what the kernel takes and keeps the rest. A socket is asked without a look at what tokio knows of it: if it is
     /// full, its task will see to the rest, and to that.
-    fn write_bytes(&mut self, half: &OwnedWriteHalf, bytes: &[u8]) {
+    fn write_bytes(&mut self, road: &impl Road, bytes: &[u8]) {
         if self.failed {
             return;
         }
         let mut written = 0;
         if self.bytes.is_empty() {
-            match SockRef::from(half.as_ref()).send(bytes) {
+            match road.send(bytes) {
                 Ok(length) => written = length,
                 Err(error) if is_for_later(&error) => {}
                 Err(_) => self.failed = true,
@@ -310,13 +306,13 @@ impl Kept {
     }
 
     /// Writes what the kernel takes and keeps the rest.
-    fn write_slices(&mut self, half: &OwnedWriteHalf, slices: &[IoSlice<'_>]) {
+    fn write_slices(&mut self, road: &impl Road, slices: &[IoSlice<'_>]) {
         if self.failed {
             return;
         }
         let mut written = 0;
         if self.bytes.is_empty() {
-            match half.try_write_vectored(slices) {
+            match road.send_slices(slices) {
                 Ok(length) => written = length,
                 Err(error) if is_for_later(&error) => {}
                 Err(_) => self.failed = true,
@@ -330,9 +326,9 @@ impl Kept {
     }
 
     /// Whether nothing is kept any more.
-    fn try_flush(&mut self, half: &OwnedWriteHalf) -> io::Result<bool> {
+    fn try_flush(&mut self, road: &impl Road) -> io::Result<bool> {
         while !self.bytes.is_empty() {
-            match half.try_write(&self.bytes) {
+            match road.try_send(&self.bytes) {
                 Ok(length) => drop(self.bytes.drain(..length)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => {
@@ -343,17 +339,23 @@ impl Kept {
         }
         // A socket that was blocked once need not keep the room for it.
         self.bytes = Vec::new();
-        Ok(true)
+        road.try_flush().inspect_err(|_| self.failed = true)
     }
 }
 
-impl AsyncRead for Io {
+impl<R: Road> AsyncRead for Io<R> {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.half).poll_read(context, buffer)
+        let Self { reading, wire } = self.get_mut();
+        let read = wire.road.poll_read(reading, context, buffer);
+        // What came in may have to be answered below what is read here.
+        if wire.road.is_waiting() {
+            wire.task.wake();
+        }
+        read
     }
 }
 
@@ -363,11 +365,11 @@ fn is_for_later(error: &io::Error) -> bool {
 }
 
 /// What tungstenite writes are whole frames, since everything is taken.
-impl AsyncWrite for Io {
+impl<R: Road> AsyncWrite for Io<R> {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut kept = self.wire.kept.lock();
-        kept.write_line(&self.wire.half);
-        kept.write_bytes(&self.wire.half, bytes);
+        kept.write_line(&self.wire.road);
+        kept.write_bytes(&self.wire.road, bytes);
         if kept.failed {
             return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
         }

@@ -1,0 +1,244 @@
+//! Everything that clients do, over TLS.
+
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+use crate::certificates::{Authority, Files};
+use crate::it::{It, USERS, authorization, request};
+use crate::peer::{Line, PATIENCE, Peer, exchange_on};
+
+const CHANNEL: &str = "/v2/me/calls";
+
+async fn it() -> (It, Authority, Files) {
+    let authority = Authority::new();
+    let files = Files::of(&authority);
+    (It::with(files.public()).await, authority, files)
+}
+
+fn subscribe(id: &str) -> String {
+    json!([{"channel": "/meta/subscribe", "clientId": id, "subscription": CHANNEL}]).to_string()
+}
+
+fn connect(id: &str) -> String {
+    json!([{"channel": "/meta/connect", "clientId": id, "connectionType": "x"}]).to_string()
+}
+
+const HANDSHAKE: &str = r#"[{"channel":"/meta/handshake","version":"1.0"}]"#;
+
+fn id(replies: &Value) -> String {
+    assert_eq!(replies[0]["successful"], true, "{replies}");
+    replies[0]["clientId"].as_str().expect("a clientId").to_owned()
+}
+
+#[tokio::test]
+async fn an_event_arrives_over_https_by_long_polling() {
+    let (it, authority, _files) = it().await;
+    let mut line = Peer::trusting(&authority)
+        .connect(it.public)
+        .await
+        .expect("a connection");
+    let authorization = authorization(USERS[0]);
+    let post = |body: &str| request("POST", "/cometd", &[&authorization], body.as_bytes());
+    let id = id(&exchange_on(&mut line, &post(HANDSHAKE)).await.json());
+    exchange_on(&mut line, &post(&subscribe(&id))).await;
+    exchange_on(&mut line, &post(&connect(&id))).await;
+    let connect = post(&connect(&id));
+    let (held, ()) = tokio::join!(exchange_on(&mut line, &connect), async {
+        it.publish_to(Some(USERS[0]), CHANNEL, "7").await;
+    });
+    assert_eq!(held.json()[0]["data"], 7);
+}
+
+/// A WebSocket over TLS.
+struct Socket(WebSocketStream<Line>);
+
+impl Socket {
+    async fn open(it: &It, authority: &Authority) -> Self {
+        let mut request = format!("wss://{}/cometd", it.public)
+            .into_client_request()
+            .expect("a URL");
+        let bearer = format!("Bearer secret-{}", USERS[0]).parse().expect("a header");
+        request.headers_mut().insert("authorization", bearer);
+        let line = Peer::trusting(authority)
+            .connect(it.public)
+            .await
+            .expect("a connection");
+        Self(client_async(request, line).await.expect("a socket").0)
+    }
+
+    async fn subscribed(it: &It, authority: &Authority) -> Self {
+        let mut socket = Self::open(it, authority).await;
+        let id = id(&socket.say(HANDSHAKE).await);
+        socket.say(&subscribe(&id)).await;
+        socket.say(&connect(&id)).await;
+        socket
+            .0
+            .send(Message::text(connect(&id)))
+            .await
+            .expect("it is open");
+        socket
+    }
+
+    async fn say(&mut self, text: &str) -> Value {
+        self.0.send(Message::text(text)).await.expect("it is open");
+        self.next().await
+    }
+
+    async fn next(&mut self) -> Value {
+        loop {
+            let frame = timeout(PATIENCE, self.0.next()).await.expect("a frame in time");
+            match frame.expect("it is open").expect("a frame") {
+                Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
+                Message::Ping(_) | Message::Pong(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_event_arrives_over_wss() {
+    let (it, authority, _files) = it().await;
+    let mut socket = Socket::subscribed(&it, &authority).await;
+    it.publish_to(Some(USERS[0]), CHANNEL, "7").await;
+    assert_eq!(socket.next().await[0]["data"], 7);
+    it.wait_for("halley_connections{transport=\"websocket\"}", 1.0)
+        .await;
+    socket.0.close(None).await.expect("a close");
+    it.wait_for("halley_connections{transport=\"websocket\"}", 0.0)
+        .await;
+}
+
+/// As `data`, long enough that frames, records of TLS and what a socket holds all end at other places.
+fn long(number: usize) -> String {
+    format!("{number}{}", "x".repeat(number * 1009 % 60_000))
+}
+
+#[tokio::test]
+async fn a_thousand_events_of_every_size_arrive_over_wss_in_their_order_also_when_nobody_reads_for_a_while() {
+    let (it, authority, _files) = it().await;
+    let mut socket = Socket::subscribed(&it, &authority).await;
+    // Some 30 MB: far more than the sockets hold, so that frames wait, and the session falls behind and reads the log.
+    for number in 0..1000 {
+        let data = json!(long(number)).to_string();
+        it.publish_to(Some(USERS[0]), CHANNEL, &data).await;
+    }
+    let mut seen = 0;
+    while seen < 1000 {
+        let messages = socket.next().await;
+        for message in messages.as_array().expect("an array") {
+            if message["channel"] == CHANNEL {
+                assert_eq!(message["data"], long(seen), "the event {seen}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(it.metric("halley_slow_sessions_total").await >= 1.0);
+}
+
+#[tokio::test]
+async fn a_socket_that_takes_nothing_is_closed_after_the_write_timeout_and_its_session_stays() {
+    use std::time::Duration;
+
+    let authority = Authority::new();
+    let files = Files::of(&authority);
+    let tls = files.settings();
+    let it = It::with(|config| {
+        config.public.tls = tls;
+        config.websocket.write_timeout = halley::config::Span(Duration::from_millis(300));
+    })
+    .await;
+    let socket = Socket::subscribed(&it, &authority).await;
+    let data = json!("x".repeat(200_000)).to_string();
+    for _ in 0..60 {
+        it.publish_to(Some(USERS[0]), CHANNEL, &data).await;
+    }
+    it.wait_for("halley_connections{transport=\"websocket\"}", 0.0)
+        .await;
+    assert_eq!(it.metric("halley_sessions").await, 1.0);
+    drop(socket);
+}
+
+#[tokio::test]
+async fn http2_is_spoken_where_both_sides_have_it_and_http1_otherwise() {
+    let (it, authority, files) = it().await;
+    let agreed = async |it: &It, protocols: &[&str]| {
+        let peer = Peer::trusting(&authority).offering(protocols);
+        let line = peer.connect(it.public).await.expect("a connection");
+        line.get_ref()
+            .1
+            .alpn_protocol()
+            .map(|name| String::from_utf8_lossy(name).into_owned())
+    };
+    assert_eq!(agreed(&it, &["http/1.1", "h2"]).await.as_deref(), Some("h2"));
+    assert_eq!(agreed(&it, &["http/1.1"]).await.as_deref(), Some("http/1.1"));
+    assert_eq!(agreed(&it, &[]).await, None);
+    let tls = files.settings();
+    let without = It::with(|config| {
+        config.public.tls = tls;
+        config.http2.enabled = false;
+    })
+    .await;
+    assert_eq!(
+        agreed(&without, &["h2", "http/1.1"]).await.as_deref(),
+        Some("http/1.1")
+    );
+}
+
+#[tokio::test]
+async fn an_event_arrives_over_http2_that_was_agreed_on() {
+    let (it, authority, _files) = it().await;
+    let peer = Peer::trusting(&authority).offering(&["h2"]);
+    let line = peer.connect(it.public).await.expect("a connection");
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(line))
+        .await
+        .expect("HTTP/2");
+    tokio::spawn(connection);
+    let url = format!("https://{}/cometd", it.public);
+    let ask = async |body: String| {
+        let request = Request::post(&url)
+            .header("authorization", format!("Bearer secret-{}", USERS[0]))
+            .body(Full::new(Bytes::from(body)))
+            .expect("a request");
+        let answer = sender.clone().send_request(request).await.expect("an answer");
+        let body = answer.into_body().collect().await.expect("a body").to_bytes();
+        serde_json::from_slice::<Value>(&body).expect("JSON")
+    };
+    let id = id(&ask(HANDSHAKE.to_owned()).await);
+    ask(subscribe(&id)).await;
+    ask(connect(&id)).await;
+    let (held, ()) = tokio::join!(ask(connect(&id)), async {
+        it.publish_to(Some(USERS[0]), CHANNEL, "7").await;
+    });
+    assert_eq!(held[0]["data"], 7);
+}
+
+#[tokio::test]
+async fn the_cookie_of_a_browser_that_comes_by_tls_is_for_tls_only() {
+    let (it, authority, _files) = it().await;
+    let request = request(
+        "POST",
+        "/cometd",
+        &[&authorization(USERS[0])],
+        HANDSHAKE.as_bytes(),
+    );
+    let answer = Peer::trusting(&authority)
+        .ask(it.public, &request)
+        .await
+        .expect("an answer");
+    let cookie = answer.header("set-cookie").expect("a cookie").to_owned();
+    assert!(cookie.contains("; Secure"), "{cookie}");
+    let plain = It::new().await;
+    let answer = crate::it::exchange(plain.public, &request).await;
+    let cookie = answer.header("set-cookie").expect("a cookie").to_owned();
+    assert!(!cookie.contains("Secure"), "{cookie}");
+}
