@@ -1,7 +1,8 @@
 //! Sessions of the server that want every event, and the dispatch that hands events to them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use bayeux::{CarrierKind, Offset, Output, Settings, codec};
@@ -48,8 +49,19 @@ struct Receiver {
 #[derive(Default)]
 struct Heard {
     events: AtomicU64,
+    sends: AtomicU64,
     /// Who was pinged, and with what.
     pings: Mutex<Vec<(usize, Offset)>>,
+}
+
+/// Whether dispatch wants to go on.
+#[derive(Default)]
+struct Turn(AtomicBool);
+
+impl Wake for Turn {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A socket that takes everything at once and costs nothing.
@@ -79,6 +91,7 @@ impl Wire for Nowhere {
     }
 
     fn stage(&self, outputs: &mut Vec<Output>, _: bool) {
+        self.heard.sends.fetch_add(1, Ordering::Relaxed);
         for output in outputs.drain(..) {
             match output {
                 Output::Event(_) => drop(self.heard.events.fetch_add(1, Ordering::Relaxed)),
@@ -159,8 +172,16 @@ impl Receivers {
 
     /// Hands out what was published.
     pub fn dispatch(&mut self) {
-        let ended = (&mut self.dispatching).now_or_never();
-        assert!(ended.is_none(), "dispatch waits for the log again");
+        while self.turn() {}
+    }
+
+    /// One turn of dispatch. Whether it wants another one: it lets others have theirs in between.
+    fn turn(&mut self) -> bool {
+        let turn = Arc::new(Turn::default());
+        let waker = Waker::from(Arc::clone(&turn));
+        let ended = (self.dispatching.as_mut()).poll(&mut Context::from_waker(&waker));
+        assert!(ended.is_pending(), "dispatch waits for the log again");
+        turn.0.load(Ordering::Relaxed)
     }
 
     /// Answers the pings that came out, as clients do.
@@ -194,4 +215,46 @@ fn join(sessions: &Arc<Sessions>, wire: Arc<dyn Wire>) -> Receiver {
     sessions.attach(&handle, carrier, wire);
     sessions.pump(&handle);
     Receiver { handle, carrier }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of which the last group is no whole one.
+    const RECEIVERS: usize = 1000;
+    const GROUP: u64 = 64;
+
+    fn receivers() -> Receivers {
+        let mut receivers = Receivers::without_sockets(RECEIVERS, Clock::StandsStill);
+        receivers.publish(1);
+        receivers
+    }
+
+    #[test]
+    fn others_have_their_turn_while_an_event_goes_to_many() {
+        let mut receivers = receivers();
+        let mut turns = 0;
+        while receivers.turn() {
+            turns += 1;
+        }
+        assert_eq!(turns, RECEIVERS as u64 / GROUP);
+        assert_eq!(receivers.heard(), RECEIVERS as u64);
+    }
+
+    #[test]
+    fn what_is_stored_meanwhile_leaves_together_with_it() {
+        let mut receivers = receivers();
+        receivers.turn();
+        receivers.publish(1);
+        receivers.dispatch();
+        assert_eq!(receivers.heard(), 2 * RECEIVERS as u64);
+        let sends = receivers.heard.sends.load(Ordering::Relaxed);
+        // Those that had the first one already get the second one alone; so does the group that was being made.
+        let twice = 2 * GROUP;
+        assert!(
+            (RECEIVERS as u64..=RECEIVERS as u64 + twice).contains(&sends),
+            "{sends} sends"
+        );
+    }
 }

@@ -3,11 +3,14 @@
 //!
 //! A write costs about the same whatever it carries. So what has been stored meanwhile is handed over first, to every session
 //! that wants some of it, and then each of them sends once. Sessions are sent for a group at a time: what is known of them is
-//! still close to the processor then, and their writes follow each other without a pause.
+//! still close to the processor then, and their writes follow each other without a pause. Between groups others have their turn: on a
+//! single processor nothing would be stored meanwhile, and nobody answered, while an event goes to 100,000 sessions.
 
 use std::sync::Arc;
 
 use bayeux::Handover;
+use tokio::sync::mpsc::Receiver;
+use tokio::task::yield_now;
 
 use crate::event::Audience;
 use crate::log::{Appended, Followed};
@@ -19,6 +22,9 @@ const TOGETHER: usize = 64;
 
 /// Sessions whose writes follow each other.
 const GROUP: usize = 64;
+
+/// Sessions that an event is handed to before others have their turn.
+const STRETCH: usize = 1024;
 
 /// Runs until the log ends its stream.
 pub async fn run(mut followed: Followed, sessions: Arc<Sessions>, metrics: Arc<Metrics>) {
@@ -33,15 +39,16 @@ pub async fn run(mut followed: Followed, sessions: Arc<Sessions>, metrics: Arc<M
     };
     while let Some(batch) = followed.batches.recv().await {
         let mut events = batch.len();
-        dispatch.is_alone = events == 1 && followed.batches.is_empty();
-        dispatch.hand_out(batch);
+        dispatch.is_alone = events == 1;
+        dispatch.hand_out(batch, &followed.batches).await;
         while events < TOGETHER
             && let Ok(batch) = followed.batches.try_recv()
         {
             events += batch.len();
-            dispatch.hand_out(batch);
+            dispatch.is_alone = false;
+            dispatch.hand_out(batch, &followed.batches).await;
         }
-        dispatch.send();
+        dispatch.send().await;
     }
 }
 
@@ -58,14 +65,14 @@ struct Dispatch {
 }
 
 impl Dispatch {
-    fn hand_out(&mut self, batch: Vec<Appended>) {
+    async fn hand_out(&mut self, batch: Vec<Appended>, next: &Receiver<Vec<Appended>>) {
         for event in batch {
-            self.hand_over(&event);
+            self.hand_over(&event, next).await;
             self.sessions.dispatched(event.delivery.offset());
         }
     }
 
-    fn hand_over(&mut self, event: &Appended) {
+    async fn hand_over(&mut self, event: &Appended, next: &Receiver<Vec<Appended>>) {
         let Some(routing) = self.sessions.routing(&event.tenant) else {
             return;
         };
@@ -75,7 +82,7 @@ impl Dispatch {
         }
         self.metrics.routed.inc_by(self.receivers.len() as u64);
         let mut receivers = std::mem::take(&mut self.receivers);
-        for subscriber in receivers.drain(..) {
+        for (place, subscriber) in receivers.drain(..).enumerate() {
             let (handover, is_first) = self.sessions.hand_over(&subscriber.0, &event.delivery);
             match handover {
                 Handover::Overflowed => drop(self.metrics.fell_behind.inc()),
@@ -89,18 +96,27 @@ impl Dispatch {
                 self.to_send.push(subscriber);
             }
             if self.is_alone && self.to_send.len() == GROUP {
-                self.send();
+                // What has been stored since then leaves with this one.
+                self.is_alone = next.is_empty();
+                if self.is_alone {
+                    self.send().await;
+                }
+            } else if place % STRETCH == STRETCH - 1 {
+                yield_now().await;
             }
         }
         self.receivers = receivers;
     }
 
-    fn send(&mut self) {
+    async fn send(&mut self) {
         for group in self.to_send.chunks(GROUP) {
             for Subscriber(handle) in group {
                 self.sessions.send_on(handle, &mut self.sending);
             }
             self.sending.flush();
+            if group.len() == GROUP {
+                yield_now().await;
+            }
         }
         self.to_send.clear();
     }
