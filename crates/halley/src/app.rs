@@ -157,6 +157,7 @@ impl App {
                 Arc::clone(&storage.log),
                 protocol,
                 config.limits.clone(),
+                &config.cloudevents,
                 Arc::clone(&metrics),
             ),
             sessions: Arc::clone(&sessions),

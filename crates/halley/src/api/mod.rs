@@ -91,7 +91,7 @@ impl Api {
         let path = request.uri().path().trim_end_matches('/').to_owned();
         match (request.method(), path.as_str()) {
             (&Method::POST, "/api/v1/events") => match admit(Action::Publish).await {
-                Ok(grant) => self.publish(request.into_body(), &grant.of(peer)).await,
+                Ok(grant) => self.publish(request, &grant.of(peer)).await,
                 Err(refusal) => refusal,
             },
             (_, "/api/v1/events") => not_allowed("POST"),
@@ -116,11 +116,12 @@ impl Api {
         }
     }
 
-    async fn publish(&self, body: Incoming, grant: &Grant) -> Reply {
+    async fn publish(&self, request: Request<Incoming>, grant: &Grant) -> Reply {
+        let (head, body) = request.into_parts();
         match self.read(body, self.ingest.body_limit()).await {
             Ok(body) => {
                 let quota = |events| self.quotas.publish(&grant.publisher, events);
-                self.ingest.publish(body, grant, quota).await
+                self.ingest.publish(&head.headers, body, grant, quota).await
             }
             Err(refusal) => {
                 let result = "body_refused";

@@ -6,6 +6,7 @@
 mod auth;
 mod browser;
 mod channels;
+mod cloudevents;
 mod http2;
 mod limits;
 mod listeners;
@@ -31,6 +32,7 @@ use values::{is_token, read_secret};
 pub use auth::{Auth, Basic, Issuer, Jwt, JwtKey, ProxyHeaders, User};
 pub use browser::{BrowserCookie, Cors, SameSite};
 pub use channels::{ChannelRule, Channels};
+pub use cloudevents::CloudEvents;
 pub use http2::Http2;
 pub use limits::Limits;
 pub use listeners::{ApiCertificate, ApiKey, Internal, Public};
@@ -83,6 +85,8 @@ pub struct Config {
     pub cors: Cors,
     /// Who may publish where.
     pub channels: Channels,
+    /// What events say that publishers send as CloudEvents.
+    pub cloudevents: CloudEvents,
     /// What Halley says about itself.
     pub logging: Logging,
     /// Who answers what clients send to `/service/…`.
@@ -278,6 +282,9 @@ impl Config {
             if let Err((key, reason)) = tls.check() {
                 return wrong(&format!("{listener}.tls.{key}"), reason);
             }
+        }
+        if let Err((key, reason)) = self.cloudevents.check() {
+            return wrong(&format!("cloudevents.{key}"), &reason);
         }
         if let Err((key, reason)) = self.http2.check() {
             return wrong(&format!("http2.{key}"), reason);
