@@ -412,6 +412,7 @@ fn settings_that_cannot_work_are_refused_with_their_name() {
             "[cloudevents.channels]\n\"a.b\" = \"/service/a\"",
             "cloudevents.channels",
         ),
+        ("[shutdown]\ndrain = \"2h\"", "shutdown.drain: at most 1h"),
         ("[limits]\nqueue_events = 0", "limits: queue_events"),
         ("[limits]\nconnections = 0", "limits.connections"),
         (
