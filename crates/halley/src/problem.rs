@@ -21,7 +21,7 @@ pub struct Problem {
     pointer: Option<String>,
     /// Where, if not in the body: a header, such as `ce-source`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    header: Option<String>,
+    header: Option<Box<str>>,
     /// Seconds after which the same request may succeed.
     #[serde(skip)]
     retry_after: Option<u32>,
@@ -51,7 +51,7 @@ impl Problem {
     /// Says in which header.
     #[must_use]
     pub fn in_header(mut self, name: String) -> Self {
-        self.header = Some(name);
+        self.header = Some(name.into());
         self
     }
 
