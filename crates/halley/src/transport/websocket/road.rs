@@ -95,16 +95,12 @@ impl Crowd {
 
     /// Each of them.
     pub(super) fn all(&self, sockets: &mut Vec<Weak<dyn Leaving>>) {
-        let plain = self
-            .plain
-            .iter()
-            .map(|socket| -> Weak<dyn Leaving> { socket.clone() });
-        sockets.extend(plain);
-        let sealed = self
-            .sealed
-            .iter()
-            .map(|socket| -> Weak<dyn Leaving> { socket.clone() });
-        sockets.extend(sealed);
+        for socket in &self.plain {
+            sockets.push(socket.clone());
+        }
+        for socket in &self.sealed {
+            sockets.push(socket.clone());
+        }
     }
 
     pub(super) fn remind_of_shutdown(&self) {
