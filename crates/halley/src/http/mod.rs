@@ -5,7 +5,7 @@ mod http2;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -77,6 +77,9 @@ impl Shutdown {
 #[derive(Clone)]
 pub struct Place(#[expect(dead_code, reason = "held, never looked at")] Arc<OwnedSemaphorePermit>);
 
+/// A listener that cannot accept says so this often at most.
+const COMPLAINTS: Duration = Duration::from_secs(10);
+
 /// A peer that takes nothing of what it was sent for this long is gone.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
@@ -91,6 +94,7 @@ pub async fn listen<S: Service>(
 ) {
     let bounds = Arc::new(bounds);
     let places = Arc::new(Semaphore::new(bounds.connections));
+    let mut complained: Option<Instant> = None;
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
@@ -112,7 +116,10 @@ pub async fn listen<S: Service>(
             }
             Err(error) => {
                 // Out of file descriptors, mostly: back off, or the loop spins.
-                warn!(%error, "cannot accept a connection");
+                if complained.is_none_or(|at| at.elapsed() >= COMPLAINTS) {
+                    complained = Some(Instant::now());
+                    warn!(%error, "cannot accept a connection; it waits");
+                }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
