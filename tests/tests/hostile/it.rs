@@ -308,7 +308,14 @@ async fn expect_http2(address: SocketAddr, bytes: &[u8], expected: &Expected) ->
         Expected::Goaway(allowed) => ends_with(allowed),
         Expected::Reset(allowed) => resets.iter().any(|error| allowed.contains(error)) || ends_with(allowed),
         // Whoever says goodbye in order is answered in kind.
-        _ => !has_ended && goaway.is_none_or(|error| error == 0),
+        Expected::Stays => !has_ended && goaway.is_none_or(|error| error == 0),
+        Expected::Status(_)
+        | Expected::StatusOrEnd(_)
+        | Expected::Answer
+        | Expected::Reply(_)
+        | Expected::Close(_)
+        | Expected::Frames(..)
+        | Expected::End => false,
     };
     is_right
         .then_some(())

@@ -62,7 +62,7 @@ impl ApiService {
 
 impl Service for ApiService {
     async fn answer(self, request: Request<Incoming>) -> Reply {
-        self.0.answer(request, self.1).await
+        http::say_when(self.0.answer(request, self.1).await)
     }
 
     fn ended(&self, _clean: bool) {}
@@ -133,9 +133,7 @@ impl Api {
         if self.ready.load(Ordering::Acquire) {
             http::text(StatusCode::OK, "ready\n")
         } else {
-            let mut response = http::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n");
-            response.headers_mut().insert(header::RETRY_AFTER, 1.into());
-            response
+            http::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
         }
     }
 

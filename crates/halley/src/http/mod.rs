@@ -250,6 +250,16 @@ pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Reply {
     with_type(status, "application/json", body.into())
 }
 
+/// A refusal that is for now says when to come again, by itself or by this.
+pub fn say_when(mut reply: Reply) -> Reply {
+    let status = reply.status();
+    if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
+        let headers = reply.headers_mut();
+        headers.entry(header::RETRY_AFTER).or_insert_with(|| 1.into());
+    }
+    reply
+}
+
 /// A body of any type.
 pub fn with_type(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
     let mut response = Response::new(Full::new(body));
@@ -274,6 +284,20 @@ mod tests {
         }
 
         fn ended(&self, _: bool) {}
+    }
+
+    #[test]
+    fn a_refusal_that_is_for_now_says_when_to_come_again() {
+        let said = |status: StatusCode| {
+            let reply = say_when(text(status, ""));
+            reply.headers().get(header::RETRY_AFTER).cloned()
+        };
+        assert!(said(StatusCode::TOO_MANY_REQUESTS).is_some_and(|seconds| seconds == "1"));
+        assert!(said(StatusCode::SERVICE_UNAVAILABLE).is_some_and(|seconds| seconds == "1"));
+        assert_eq!(said(StatusCode::BAD_REQUEST), None);
+        let mut later = text(StatusCode::SERVICE_UNAVAILABLE, "");
+        later.headers_mut().insert(header::RETRY_AFTER, 7.into());
+        assert_eq!(say_when(later).headers()[header::RETRY_AFTER], "7");
     }
 
     #[tokio::test]
