@@ -303,6 +303,7 @@ async fn t24_bodies_that_come_byte_by_byte_end_and_delay_nobody() {
         during.kib
     );
     assert_eq!(dripping.await.expect("no panic"), count);
+    // Each byte came alone, and kept no more than itself.
     it.expect_recovery(count).await;
 }
 

@@ -2,6 +2,7 @@
 
 mod http2;
 
+use std::error::Error;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -232,12 +233,30 @@ pub async fn read_body(body: Incoming, limit: usize, time: Duration) -> Result<B
     if body.size_hint().lower() > limit as u64 {
         return Err(BodyRefused::TooLarge);
     }
-    match tokio::time::timeout(time, Limited::new(body, limit).collect()).await {
+    match tokio::time::timeout(time, side_by_side(Limited::new(body, limit))).await {
         Err(_) => Err(BodyRefused::TooSlow),
-        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Ok(body)) => Ok(body),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyRefused::TooLarge),
         Ok(Err(_)) => Err(BodyRefused::Broken),
     }
+}
+
+/// The pieces of a body. Each of them keeps the whole buffer that it was read into, 8 KiB for a body that comes byte by byte, so
+/// only one that is alone stays as it is.
+async fn side_by_side(mut body: Limited<Incoming>) -> Result<Bytes, Box<dyn Error + Send + Sync>> {
+    let (mut first, mut copied) = (Bytes::new(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame?.into_data() else {
+            continue;
+        };
+        if first.is_empty() && copied.is_empty() {
+            first = piece;
+        } else {
+            copied.extend_from_slice(&std::mem::take(&mut first));
+            copied.extend_from_slice(&piece);
+        }
+    }
+    Ok(if copied.is_empty() { first } else { copied.into() })
 }
 
 /// A plain text.
