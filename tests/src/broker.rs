@@ -38,6 +38,8 @@ pub struct Settings {
     pub users: u32,
     /// `public.transports`; none for the default.
     pub transports: &'static [Transport],
+    /// How many file descriptors it may have; whoever runs the tests decides if there is none.
+    pub files: Option<u32>,
     /// More TOML, put at the end of the file: whole tables only.
     pub extra: String,
 }
@@ -51,6 +53,7 @@ impl Default for Settings {
             in_memory: false,
             users: 2,
             transports: &[],
+            files: None,
             extra: String::new(),
         }
     }
@@ -98,6 +101,7 @@ pub struct Broker {
     /// Where the voice backend and the operator connect.
     pub internal: SocketAddr,
     folder: TempDir,
+    files: Option<u32>,
     child: Option<Child>,
 }
 
@@ -122,6 +126,7 @@ impl Broker {
             public,
             internal,
             folder,
+            files: settings.files,
             child: None,
         };
         broker.restart().await;
@@ -147,7 +152,15 @@ impl Broker {
             .append(true)
             .open(self.log_path())
             .expect("the log file");
-        let mut command = Command::new(binary());
+        let mut command = match self.files {
+            None => Command::new(binary()),
+            Some(files) => {
+                let mut command = Command::new("sh");
+                let limited = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
+                command.arg("-c").arg(limited).arg(binary());
+                command
+            }
+        };
         // The broker reads settings from such variables: those of whoever runs the tests are not meant.
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"HALLEY_"))

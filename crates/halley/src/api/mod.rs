@@ -72,9 +72,8 @@ impl ApiService {
 
 impl Service for ApiService {
     async fn answer(self, request: Request<Incoming>) -> Reply {
-        self.api
-            .answer(request, self.peer, self.certificate.as_deref())
-            .await
+        let answer = self.api.answer(request, self.peer, self.certificate.as_deref());
+        http::say_when(answer.await)
     }
 
     fn ended(&self, _clean: bool) {}
@@ -149,9 +148,7 @@ impl Api {
         if self.ready.load(Ordering::Acquire) {
             http::text(StatusCode::OK, "ready\n")
         } else {
-            let mut response = http::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n");
-            response.headers_mut().insert(header::RETRY_AFTER, 1.into());
-            response
+            http::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
         }
     }
 

@@ -231,7 +231,7 @@ impl Service for Connection {
             Source::Foreign => (None, public.refuse_origin(&request)),
         };
         async move {
-            let mut reply = answered.await;
+            let mut reply = http::say_when(answered.await);
             if let Some(origin) = origin {
                 public.cors.share(origin, &mut reply);
             }
