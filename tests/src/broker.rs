@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::io::PipeReader;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -40,6 +42,21 @@ pub struct Settings {
     pub transports: &'static [Transport],
     /// More TOML, put at the end of the file: whole tables only.
     pub extra: String,
+    /// Where its lines go.
+    pub log_to: LogTo,
+}
+
+/// What is at the other end of stdout and stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogTo {
+    /// A file, for [`Broker::log_tail`].
+    File,
+    /// A pipe whose reader has gone.
+    ClosedPipe,
+    /// A pipe that nobody reads.
+    StalledPipe,
+    /// A disk without room (`/dev/full`).
+    FullDisk,
 }
 
 impl Default for Settings {
@@ -52,6 +69,7 @@ impl Default for Settings {
             users: 2,
             transports: &[],
             extra: String::new(),
+            log_to: LogTo::File,
         }
     }
 }
@@ -98,6 +116,8 @@ pub struct Broker {
     /// Where the voice backend and the operator connect.
     pub internal: SocketAddr,
     folder: TempDir,
+    log_to: LogTo,
+    unread: Option<PipeReader>,
     child: Option<Child>,
 }
 
@@ -122,6 +142,8 @@ impl Broker {
             public,
             internal,
             folder,
+            log_to: settings.log_to,
+            unread: None,
             child: None,
         };
         broker.restart().await;
@@ -142,11 +164,7 @@ impl Broker {
     pub async fn restart(&mut self) -> Duration {
         assert!(self.child.is_none(), "the broker is still running");
         let started = Instant::now();
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.log_path())
-            .expect("the log file");
+        let (stdout, stderr) = self.sinks();
         let mut command = Command::new(binary());
         // The broker reads settings from such variables: those of whoever runs the tests are not meant.
         for (name, _) in
@@ -159,14 +177,36 @@ impl Broker {
             .arg(self.folder.path().join("halley.toml"))
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a second handle of the log file"))
-            .stderr(log)
+            .stdout(stdout)
+            .stderr(stderr)
             .kill_on_drop(true)
             .spawn()
             .expect("the binary starts");
         self.child = Some(child);
         self.wait_until_ready().await;
         started.elapsed()
+    }
+
+    /// What stdout and stderr are.
+    fn sinks(&mut self) -> (Stdio, Stdio) {
+        let sink: OwnedFd = match self.log_to {
+            LogTo::File => {
+                let path = self.log_path();
+                let file = File::options().create(true).append(true).open(path);
+                file.expect("the log file").into()
+            }
+            LogTo::FullDisk => {
+                let full = File::options().write(true).open("/dev/full");
+                full.expect("Linux has /dev/full").into()
+            }
+            LogTo::ClosedPipe | LogTo::StalledPipe => {
+                let (reader, writer) = std::io::pipe().expect("a pipe");
+                self.unread = Some(reader).filter(|_| self.log_to == LogTo::StalledPipe);
+                writer.into()
+            }
+        };
+        let other = sink.try_clone().expect("a second handle");
+        (sink.into(), other.into())
     }
 
     async fn wait_until_ready(&mut self) {
