@@ -1,0 +1,110 @@
+//! What an idle WebSocket over TLS takes of the broker's memory, beside one without.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{SinkExt, StreamExt};
+use halley_tests::{Broker, ENDPOINT, Settings, say};
+use rcgen::CertifiedKey;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+const SESSIONS: u32 = 1_000;
+
+/// Shakes hands, subscribes, and leaves a connect held.
+async fn session<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> WebSocketStream<S> {
+    let mut request = format!("ws://halley{ENDPOINT}")
+        .into_client_request()
+        .expect("a URL");
+    let bearer = "Bearer secret-15000".parse().expect("a header");
+    request.headers_mut().insert("authorization", bearer);
+    let (mut socket, _) = client_async(request, stream).await.expect("a socket");
+    let handshake = json!([{"channel": "/meta/handshake", "version": "1.0"}]);
+    let id = ask(&mut socket, handshake).await[0]["clientId"].clone();
+    ask(
+        &mut socket,
+        json!([{"channel": "/meta/subscribe", "clientId": id, "subscription": "/v2/me/calls"}]),
+    )
+    .await;
+    let connect = json!([{"channel": "/meta/connect", "clientId": id, "connectionType": "websocket"}]);
+    ask(&mut socket, connect.clone()).await;
+    socket
+        .send(Message::text(connect.to_string()))
+        .await
+        .expect("it is open");
+    socket
+}
+
+async fn ask<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>, body: Value) -> Value {
+    socket
+        .send(Message::text(body.to_string()))
+        .await
+        .expect("it is open");
+    let text = socket.next().await.expect("it is open").expect("a frame");
+    serde_json::from_str(text.to_text().expect("text")).expect("JSON")
+}
+
+/// KiB that a session takes, made by `open`.
+async fn weigh<S>(broker: &Broker, open: impl AsyncFn() -> S) -> f64 {
+    // What the first one needs is there for all.
+    let mut kept = vec![open().await];
+    let before = broker.rss_kib();
+    for _ in 0..SESSIONS {
+        kept.push(open().await);
+    }
+    // What was only needed to begin is let go of.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let more = broker.rss_kib().saturating_sub(before);
+    drop(kept);
+    more as f64 / f64::from(SESSIONS)
+}
+
+#[tokio::test]
+async fn an_idle_socket_over_tls_takes_at_most_twelve_kib_more_than_one_without() {
+    let settings = Settings {
+        in_memory: true,
+        ..Settings::default()
+    };
+    let broker = Broker::start(settings.clone()).await;
+    let dial = async |broker: &Broker| TcpStream::connect(broker.public).await.expect("a connection");
+    let plain = weigh(&broker, async || session(dial(&broker).await).await).await;
+
+    let folder = TempDir::new().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name);
+    let CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["halley".to_owned()]).expect("a certificate");
+    std::fs::write(path("tls.crt"), cert.pem()).expect("a file");
+    std::fs::write(path("tls.key"), signing_key.serialize_pem()).expect("a file");
+    let extra = format!(
+        "[public.tls]\ncertificate = {:?}\nkey = {:?}\n",
+        path("tls.crt"),
+        path("tls.key")
+    );
+    let broker = Broker::start(Settings { extra, ..settings }).await;
+    let mut roots = RootCertStore::empty();
+    roots.add(cert.der().clone()).expect("a root");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = TlsConnector::from(Arc::new(config));
+    let tls = weigh(&broker, async || {
+        let name = ServerName::try_from("halley").expect("a name");
+        session(connector.connect(name, dial(&broker).await).await.expect("TLS")).await
+    })
+    .await;
+    say(format_args!(
+        "KiB of an idle session: {plain:.1} by ws, {tls:.1} by wss"
+    ));
+    assert!(tls < plain + 12.0, "{tls:.1} KiB by wss, {plain:.1} by ws");
+}
