@@ -1,23 +1,56 @@
-//! What an idle WebSocket over TLS takes of the broker's memory, beside one without.
+//! TLS of the release binary: what an idle WebSocket takes of its memory, and what a signal does.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use halley_tests::{Broker, ENDPOINT, Settings, say};
 use rcgen::CertifiedKey;
-use rustls::pki_types::ServerName;
+use rustix::process::{Signal, kill_process};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 const SESSIONS: u32 = 1_000;
+
+/// A certificate for `halley` and its key.
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        let files = Self(TempDir::new().expect("a temporary folder"));
+        files.renew();
+        files
+    }
+
+    fn renew(&self) {
+        let CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(["halley".to_owned()]).expect("a certificate");
+        std::fs::write(self.path("tls.crt"), cert.pem()).expect("a file");
+        std::fs::write(self.path("tls.key"), signing_key.serialize_pem()).expect("a file");
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn settings(&self, reload_interval: &str) -> String {
+        let (certificate, key) = (self.path("tls.crt"), self.path("tls.key"));
+        format!(
+            "[public.tls]\ncertificate = {certificate:?}\nkey = {key:?}\nreload_interval = {reload_interval:?}\n"
+        )
+    }
+}
 
 /// Shakes hands, subscribes, and leaves a connect held.
 async fn session<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> WebSocketStream<S> {
@@ -61,7 +94,7 @@ async fn weigh<S>(broker: &Broker, open: impl AsyncFn() -> S) -> f64 {
         kept.push(open().await);
     }
     // What was only needed to begin is let go of.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    sleep(Duration::from_secs(1)).await;
     let more = broker.rss_kib().saturating_sub(before);
     drop(kept);
     more as f64 / f64::from(SESSIONS)
@@ -77,20 +110,12 @@ async fn an_idle_socket_over_tls_takes_at_most_twelve_kib_more_than_one_without(
     let dial = async |broker: &Broker| TcpStream::connect(broker.public).await.expect("a connection");
     let plain = weigh(&broker, async || session(dial(&broker).await).await).await;
 
-    let folder = TempDir::new().expect("a temporary folder");
-    let path = |name: &str| folder.path().join(name);
-    let CertifiedKey { cert, signing_key } =
-        rcgen::generate_simple_self_signed(["halley".to_owned()]).expect("a certificate");
-    std::fs::write(path("tls.crt"), cert.pem()).expect("a file");
-    std::fs::write(path("tls.key"), signing_key.serialize_pem()).expect("a file");
-    let extra = format!(
-        "[public.tls]\ncertificate = {:?}\nkey = {:?}\n",
-        path("tls.crt"),
-        path("tls.key")
-    );
+    let files = Files::new();
+    let extra = files.settings("30s");
     let broker = Broker::start(Settings { extra, ..settings }).await;
     let mut roots = RootCertStore::empty();
-    roots.add(cert.der().clone()).expect("a root");
+    let certificate = CertificateDer::from_pem_file(files.path("tls.crt"));
+    roots.add(certificate.expect("a certificate")).expect("a root");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -107,4 +132,24 @@ async fn an_idle_socket_over_tls_takes_at_most_twelve_kib_more_than_one_without(
         "KiB of an idle session: {plain:.1} by ws, {tls:.1} by wss"
     ));
     assert!(tls < plain + 12.0, "{tls:.1} KiB by wss, {plain:.1} by ws");
+}
+
+#[tokio::test]
+async fn sighup_has_the_certificate_read_again_and_ends_nothing() {
+    let files = Files::new();
+    let mut broker = Broker::start(Settings {
+        in_memory: true,
+        extra: files.settings("1h"),
+        ..Settings::default()
+    })
+    .await;
+    files.renew();
+    kill_process(broker.pid(), Signal::HUP).expect("our own child can be signalled");
+    let reloads = "halley_tls_reloads_total{listener=\"public\",result=\"ok\"}";
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while broker.metrics().await.get(reloads) != Some(&1.0) {
+        assert!(Instant::now() < deadline, "it was not read again");
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert!(broker.terminate().await.success());
 }
