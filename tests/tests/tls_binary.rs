@@ -153,3 +153,43 @@ async fn sighup_has_the_certificate_read_again_and_ends_nothing() {
     }
     assert!(broker.terminate().await.success());
 }
+
+#[tokio::test]
+async fn t34_a_name_with_the_end_of_a_line_does_not_end_the_line_of_the_log() {
+    for format in ["text", "json"] {
+        let files = Files::new();
+        let odd = files.path("odd\n2033-05-18 INFO forged");
+        std::fs::copy(files.path("tls.crt"), &odd).expect("a file");
+        let tls = files
+            .settings("1h")
+            .replace(&format!("{:?}", files.path("tls.crt")), &format!("{odd:?}"));
+        let mut broker = Broker::start(Settings {
+            in_memory: true,
+            extra: format!("{tls}[logging]\nformat = {format:?}\n"),
+            ..Settings::default()
+        })
+        .await;
+        std::fs::write(&odd, "nothing").expect("a file");
+        kill_process(broker.pid(), Signal::HUP).expect("our own child can be signalled");
+        let failed = "halley_tls_reloads_total{listener=\"public\",result=\"failed\"}";
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while broker.metrics().await.get(failed) != Some(&1.0) {
+            assert!(Instant::now() < deadline, "it was not read again");
+            sleep(Duration::from_millis(10)).await;
+        }
+        assert!(broker.terminate().await.success());
+        let log = broker.log_tail();
+        let line = log
+            .lines()
+            .find(|line| line.contains("forged"))
+            .expect("it is said");
+        assert!(line.contains("the old one stays"), "{log}");
+        if format == "json" {
+            let said: Value = serde_json::from_str(line).expect("JSON");
+            assert!(
+                said["error"].as_str().expect("a text").contains("odd\n2033"),
+                "{line}"
+            );
+        }
+    }
+}
