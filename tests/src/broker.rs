@@ -117,7 +117,7 @@ pub struct Broker {
     pub internal: SocketAddr,
     folder: TempDir,
     log_to: LogTo,
-    unread: Option<PipeReader>,
+    _unread: Option<PipeReader>,
     child: Option<Child>,
 }
 
@@ -143,7 +143,7 @@ impl Broker {
             internal,
             folder,
             log_to: settings.log_to,
-            unread: None,
+            _unread: None,
             child: None,
         };
         broker.restart().await;
@@ -201,7 +201,7 @@ impl Broker {
             }
             LogTo::ClosedPipe | LogTo::StalledPipe => {
                 let (reader, writer) = std::io::pipe().expect("a pipe");
-                self.unread = Some(reader).filter(|_| self.log_to == LogTo::StalledPipe);
+                self._unread = Some(reader).filter(|_| self.log_to == LogTo::StalledPipe);
                 writer.into()
             }
         };

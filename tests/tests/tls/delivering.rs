@@ -247,9 +247,10 @@ async fn the_cookie_of_a_browser_that_comes_by_tls_is_for_tls_only() {
 async fn over_tls_a_page_that_came_over_plain_http_is_foreign() {
     let (it, authority, _files) = it().await;
     let peer = Peer::trusting(&authority);
+    let authorization = authorization(USERS[0]);
     for (page, status) in [("https://halley", 200), ("http://halley", 403)] {
         let (origin, site) = (format!("Origin: {page}"), "Sec-Fetch-Site: same-site");
-        let headers = [&*authorization(USERS[0]), &origin, site];
+        let headers = [&*authorization, &origin, site];
         let request = request("POST", "/cometd", &headers, HANDSHAKE.as_bytes());
         let answer = peer.ask(it.public, &request).await.expect("an answer");
         assert_eq!(answer.status, status, "{page}: {}", answer.text());
