@@ -139,6 +139,18 @@ pub(crate) const ALL: &[Step] = &[
         needs: &["release"],
         run: || e2e("edges"),
     },
+    Step {
+        name: "log-sinks",
+        why: "stdout and stderr closed, full, or not read: the broker goes on and ends well",
+        needs: &["release"],
+        run: || e2e("log_sinks"),
+    },
+    Step {
+        name: "tls-binary",
+        why: "TLS of the binary: what an idle WebSocket takes, SIGHUP",
+        needs: &["release"],
+        run: || e2e("tls_binary"),
+    },
 ];
 
 /// What `--only` accepts.

@@ -439,7 +439,7 @@ fn a_service_that_cannot_work_is_refused_with_its_channel() {
         complaint(&SERVICE.replace(old, new), &[])
     };
     for (old, new, words) in [
-        ("http://", "https://", "https comes with the TLS settings"),
+        ("http://", "https://", "over http only"),
         ("http://127", "ftp://127", "does not begin with http://"),
         ("http://127.0.0.1:8000/", "/ask", "does not begin with http://"),
         ("http://127.0.0.1:8000/", "http://a b/", "invalid uri character"),

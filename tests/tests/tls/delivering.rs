@@ -242,3 +242,17 @@ async fn the_cookie_of_a_browser_that_comes_by_tls_is_for_tls_only() {
     let cookie = answer.header("set-cookie").expect("a cookie").to_owned();
     assert!(!cookie.contains("Secure"), "{cookie}");
 }
+
+#[tokio::test]
+async fn over_tls_a_page_that_came_over_plain_http_is_foreign() {
+    let (it, authority, _files) = it().await;
+    let peer = Peer::trusting(&authority);
+    let authorization = authorization(USERS[0]);
+    for (page, status) in [("https://halley", 200), ("http://halley", 403)] {
+        let (origin, site) = (format!("Origin: {page}"), "Sec-Fetch-Site: same-site");
+        let headers = [&*authorization, &origin, site];
+        let request = request("POST", "/cometd", &headers, HANDSHAKE.as_bytes());
+        let answer = peer.ask(it.public, &request).await.expect("an answer");
+        assert_eq!(answer.status, status, "{page}: {}", answer.text());
+    }
+}

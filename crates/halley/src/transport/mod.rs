@@ -224,7 +224,7 @@ impl Service for Connection {
             self.noted.lock().last_replies.clear();
         }
         let public = Arc::clone(&self.public);
-        let source = public.cors.source(&request);
+        let source = public.cors.source(&request, self.is_secure);
         let (origin, answered) = match source {
             Source::Own => (None, self.route(request)),
             Source::Listed(origin) => (Some(origin), self.route(request)),
