@@ -1,7 +1,7 @@
 //! The publish API: whatever body comes in, it is taken as a whole exactly when every event in it is right, and what goes
 //! into the log is what was sent.
 //!
-//! The input is the body.
+//! The input is the body, which is sent in our own form and as a `CloudEvent`.
 
 use std::mem::take;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -11,12 +11,14 @@ use bayeux::{ChannelKind, ChannelName, Offset};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{self, BoxFuture};
-use halley::config::Limits;
-use halley::event::{Audience, Event};
+use halley::config::{CloudEvents, Limits};
+use halley::event::{Audience, Event, UserId};
 use halley::ingest::{Grant, Ingest};
 use halley::log::{Bounds, Epoch, EventLog, Followed, Interest, Limit, LogError, Page, Position};
 use halley::metrics::Metrics;
 use http_body_util::BodyExt;
+use hyper::HeaderMap;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -32,9 +34,15 @@ pub const TARGET: Target = Target {
     show: crate::show_text,
 };
 
+static DOOR: LazyLock<Door> = LazyLock::new(Door::new);
+
 fn run(body: &[u8]) {
-    static DOOR: LazyLock<Door> = LazyLock::new(Door::new);
-    let (status, answer) = DOOR.publish(body);
+    run_own(body);
+    run_cloudevent(body);
+}
+
+fn run_own(body: &[u8]) {
+    let (status, answer) = DOOR.publish(&HeaderMap::new(), body);
     let events = take(&mut *DOOR.log.events.lock().expect("nobody has panicked"));
     let expected = expected(body, &DOOR.limits);
     let said = String::from_utf8_lossy(&answer);
@@ -54,6 +62,78 @@ fn run(body: &[u8]) {
         (status, Some(_)) => panic!("{status} for events that are right: {said}"),
         (status, None) => panic!("{status} for what is wrong: {said}"),
     }
+}
+
+fn run_cloudevent(body: &[u8]) {
+    let structured = HeaderValue::from_static("application/cloudevents+json");
+    let (status, answer) = DOOR.publish(&HeaderMap::from_iter([(CONTENT_TYPE, structured)]), body);
+    let events = take(&mut *DOOR.log.events.lock().expect("nobody has panicked"));
+    let said = String::from_utf8_lossy(&answer);
+    let sent = std::str::from_utf8(body)
+        .ok()
+        .and_then(|text| serde_json::from_str::<&RawValue>(text).ok())
+        .and_then(Fields::of);
+    let is_right = sent.as_ref().is_some_and(|sent| is_right_cloudevent(sent, &DOOR.limits));
+    match (status, sent) {
+        (201, Some(sent)) if is_right => {
+            let [event] = events.as_slice() else {
+                panic!("one event, and not {events:?}")
+            };
+            assert_eq!(event.data.get(), sent.one("data").unwrap_or("null"));
+            assert_eq!(Some(event.channel.as_str()), sent.text("channel").as_deref());
+            let user = Audience::User(UserId(attribute(&sent, "user").unwrap_or_default().into()));
+            assert_eq!(event.audience, user);
+            assert!(event.id.as_ref().is_some_and(|id| id.len() <= 64 + 48), "{event:?}");
+        }
+        (400, _) if !is_right => {
+            assert!(events.is_empty(), "refused and published: {events:?}");
+            check_problem(body, &answer);
+        }
+        // Not modelled: every way to write a time or a type.
+        (400, Some(sent)) if sent.one("time").is_some() || sent.one("datacontenttype").is_some() => {}
+        (status, _) => panic!("{status}, and it is right: {is_right}: {said}"),
+    }
+}
+
+fn is_right_cloudevent(event: &Fields<'_>, limits: &Limits) -> bool {
+    let names = event.names();
+    let once = |name: &&str| names.iter().filter(|known| known == name).count() <= 1;
+    let is_text = |name: &&str| {
+        event.one(name).is_none_or(|value| value == "null")
+            || event
+                .text(name)
+                .is_some_and(|text| !text.is_empty() && !text.chars().any(char::is_control))
+    };
+    let texts = ["specversion", "id", "source", "type", "subject", "dataschema", "datacontenttype", "time"];
+    let mapped = ["user", "channel", "tenant"];
+    let is_there = |name: &&str| event.text(name).is_some();
+    let user = attribute(event, "user");
+    let tenant = attribute(event, "tenant");
+    event.0.len() == names.len()
+        && texts.iter().chain(&mapped).chain(&["data"]).all(once)
+        && texts.iter().all(is_text)
+        && ["specversion", "id", "source", "type", "channel"].iter().all(is_there)
+        && event.text("specversion").as_deref() == Some("1.0")
+        && event.0.iter().all(|(name, value)| !is_named(name, "data_base64") || value.get() == "null")
+        && user.is_some_and(|user| (1..=128).contains(&user.len()) && !user.chars().any(char::is_control))
+        && event.text("channel").is_some_and(|channel| is_channel(&channel, limits))
+        && (event.one("tenant").is_none_or(|value| value == "null") || tenant.is_some_and(|tenant| is_tenant(&tenant)))
+        && event.one("data").is_none_or(|data| depth(data.as_bytes()) <= limits.json_depth)
+}
+
+fn is_named(field: &RawValue, name: &str) -> bool {
+    serde_json::from_str::<String>(field.get()).is_ok_and(|field| field == name)
+}
+
+/// A text, or an integer by its digits.
+fn attribute(event: &Fields<'_>, name: &str) -> Option<String> {
+    let is_integer = |value: &&str| {
+        let digits = value.strip_prefix('-').unwrap_or(value);
+        digits.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    event
+        .text(name)
+        .or_else(|| event.one(name).filter(is_integer).map(ToOwned::to_owned))
 }
 
 /// What must be published: the fields of each event, unless one of them is wrong.
@@ -93,12 +173,7 @@ fn is_right(event: &Fields<'_>, limits: &Limits) -> bool {
     };
     let is_tenant = match event.one("tenant") {
         None => true,
-        Some(_) => event.text("tenant").is_some_and(|tenant| {
-            (1..=64).contains(&tenant.len())
-                && tenant
-                    .chars()
-                    .all(|one| one.is_ascii_alphanumeric() || "._-".contains(one))
-        }),
+        Some(_) => event.text("tenant").is_some_and(|tenant| is_tenant(&tenant)),
     };
     let is_id = match event.one("id") {
         None => true,
@@ -113,6 +188,11 @@ fn is_right(event: &Fields<'_>, limits: &Limits) -> bool {
         .one("data")
         .is_some_and(|data| depth(data.as_bytes()) <= limits.json_depth);
     each_once && is_channel && is_tenant && is_user && is_id && is_lazy && is_shallow
+}
+
+fn is_tenant(tenant: &str) -> bool {
+    let is_allowed = |one: char| one.is_ascii_alphanumeric() || "._-".contains(one);
+    (1..=64).contains(&tenant.len()) && tenant.chars().all(is_allowed)
 }
 
 /// A channel that a publisher may name: none of the protocol's own, and no wildcard.
@@ -207,16 +287,17 @@ impl Door {
             Arc::<Recorder>::clone(&log),
             bayeux::Settings::default(),
             limits.clone(),
+            &CloudEvents::default(),
             Arc::new(Metrics::default()),
         );
         Self { ingest, log, limits }
     }
 
     /// The status and the body of the answer.
-    fn publish(&self, body: &[u8]) -> (u16, Bytes) {
+    fn publish(&self, headers: &HeaderMap, body: &[u8]) -> (u16, Bytes) {
         let reply = self
             .ingest
-            .publish(Bytes::copy_from_slice(body), &Grant::default(), |_| Ok(()))
+            .publish(headers, Bytes::copy_from_slice(body), &Grant::default(), |_| Ok(()))
             .now_or_never();
         let reply = reply.expect("it waits for nothing but the log");
         let status = reply.status().as_u16();

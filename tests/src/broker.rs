@@ -36,6 +36,8 @@ pub struct Settings {
     pub resume_window: &'static str,
     /// Keep the log in memory: faster, and nothing survives a restart.
     pub in_memory: bool,
+    /// `shutdown.drain`: how long it takes to let clients go. At once, since most tests are about what comes afterwards.
+    pub drain: &'static str,
     /// Users `15000`, `15001`, …, each with the token `secret-USER`.
     pub users: u32,
     /// `public.transports`; none for the default.
@@ -68,6 +70,7 @@ impl Default for Settings {
             max_interval: "10s",
             resume_window: "1h",
             in_memory: false,
+            drain: "0s",
             users: 2,
             transports: &[],
             files: None,
@@ -96,8 +99,9 @@ impl Settings {
              [internal]\nlisten = \"{internal}\"\n\n\
              [log]\nurl = \"{log}\"\n\n\
              [session]\ntimeout = \"{}\"\nmax_interval = \"{}\"\nresume_window = \"{}\"\n\n\
+             [shutdown]\ndrain = \"{}\"\n\n\
              [auth]\nkind = \"static\"\n",
-            self.timeout, self.max_interval, self.resume_window,
+            self.timeout, self.max_interval, self.resume_window, self.drain,
         );
         for user in 15000..15000 + self.users {
             write!(
@@ -251,8 +255,18 @@ impl Broker {
 
     /// SIGTERM, as a deploy sends it. Returns how the process ended.
     pub async fn terminate(&mut self) -> ExitStatus {
+        self.signal();
+        self.ended().await
+    }
+
+    /// SIGTERM, and does not wait for what comes of it.
+    pub fn signal(&self) {
         kill_process(self.pid(), Signal::TERM).expect("our own child can be signalled");
-        let mut child = self.child.take().expect("pid() has seen it");
+    }
+
+    /// Waits until the process has ended by itself. Returns how.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("the broker is running");
         let status = timeout(PATIENCE, child.wait())
             .await
             .expect("the broker ends in time after SIGTERM");

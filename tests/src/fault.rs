@@ -94,8 +94,13 @@ impl Fault {
 
     fn settings(self) -> Settings {
         match self {
-            Fault::Kill | Fault::Deploy | Fault::Reset => Settings {
+            Fault::Kill | Fault::Reset => Settings {
                 timeout: "5s",
+                ..Settings::default()
+            },
+            Fault::Deploy => Settings {
+                timeout: "5s",
+                drain: "1s",
                 ..Settings::default()
             },
             Fault::BlackHole | Fault::Stall => Settings {

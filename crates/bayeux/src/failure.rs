@@ -42,6 +42,8 @@ pub enum Failure {
     CredentialsUnavailable,
     /// *Ours:* too much of this at once; the text names the limit of the configuration, and the advice when to come again.
     TooMany(&'static str),
+    /// *Ours:* this node is about to end; another one, or the next process, takes whoever comes.
+    Draining,
     /// *Ours:* a handshake behind another message of the same body.
     HandshakeNotFirst,
     /// The channel is outside the grammar.
@@ -109,6 +111,7 @@ impl fmt::Display for Failure {
             Self::CredentialsRevoked => formatter.write_str("401::credentials_revoked"),
             Self::CredentialsUnavailable => formatter.write_str("503::credentials_unavailable"),
             Self::TooMany(limit) => write!(formatter, "429:{limit}:too_many"),
+            Self::Draining => formatter.write_str("503::draining"),
             Self::ChannelInvalid => formatter.write_str("405::channel_invalid"),
             Self::IdInvalid => formatter.write_str("405::message_id_invalid"),
             Self::PublishFailed => formatter.write_str("503::publish_failed"),
@@ -139,6 +142,7 @@ impl Failure {
             Self::CredentialsRevoked => "credentials_revoked",
             Self::CredentialsUnavailable => "credentials_unavailable",
             Self::TooMany(limit) => limit,
+            Self::Draining => "draining",
             Self::ChannelInvalid => "channel_invalid",
             Self::IdInvalid => "id_invalid",
             Self::PublishFailed => "publish_failed",

@@ -199,6 +199,7 @@ impl ReplyAdvice {
             | Failure::UnsubscribeFailed
             | Failure::HandshakeNotFirst
             | Failure::TooMany(_)
+            | Failure::Draining
             | Failure::CredentialsWrong
             | Failure::ChannelInvalid
             | Failure::IdInvalid

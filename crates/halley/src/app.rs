@@ -18,6 +18,7 @@ use crate::config::{self, ClientCertificates, Config};
 use crate::cors::Cors;
 use crate::denials::Denials;
 use crate::dispatch;
+use crate::drain::{self, Drain};
 use crate::http::{self, Bounds, Shutdown, Tls, TlsError};
 use crate::ingest::Ingest;
 use crate::log::{self, LogError, Opened};
@@ -32,6 +33,7 @@ pub struct App {
     public_addr: SocketAddr,
     internal_addr: SocketAddr,
     api: Arc<Api>,
+    public: Arc<Public>,
     services: Arc<Services>,
     certificates: Certificates,
     stop: watch::Sender<bool>,
@@ -89,6 +91,9 @@ pub enum AppError {
 /// File descriptors that are not for connections.
 const FILES: usize = 512;
 
+/// How often it is said who is left.
+const PROGRESS: Duration = Duration::from_secs(1);
+
 /// How long services may take to answer, and connections to end.
 const GOODBYE: Duration = Duration::from_secs(3);
 
@@ -135,6 +140,7 @@ impl App {
         ));
         let services = Arc::new(Services::new(&config, &metrics));
         let quotas = Arc::new(Quotas::new(&config.limits));
+        let drain = Arc::new(Drain::new(config.shutdown.drain.0));
         let config = Arc::new(config);
         let public = Arc::new(Public {
             sessions: Arc::clone(&sessions),
@@ -152,14 +158,17 @@ impl App {
             unknown: Mutex::new(Unknown::new(config.unknown_sessions.clone())),
             quotas: Arc::clone(&quotas),
             config: Arc::clone(&config),
+            drain: Arc::clone(&drain),
             shutdown: shutdown.clone(),
         });
+        let counted = Arc::clone(&public);
         let api = Arc::new(Api {
             access,
             ingest: Ingest::new(
                 Arc::clone(&storage.log),
                 protocol,
                 config.limits.clone(),
+                &config.cloudevents,
                 Arc::clone(&metrics),
             ),
             sessions: Arc::clone(&sessions),
@@ -172,6 +181,8 @@ impl App {
             revoked_for: config.jwt.max_lifetime.0 + config.jwt.skew.0,
             metrics: Arc::clone(&metrics),
             body_timeout: config.limits.body_timeout.0,
+            drain,
+            attending: Box::new(move || counted.attending()),
             ready: AtomicBool::new(true),
         });
         let addresses = (
@@ -227,6 +238,7 @@ impl App {
             public_addr: addresses.0,
             internal_addr: addresses.1,
             api,
+            public,
             services,
             certificates,
             stop,
@@ -250,19 +262,71 @@ impl App {
         self.certificates.clone()
     }
 
-    /// Serves until `asked` resolves (then ends well) or the log stops (then says why).
-    pub async fn run(self, asked: impl Future<Output = ()>) -> Result<(), AppError> {
-        let stopped = self.api.storage.log.stopped();
-        tokio::select! {
-            () = asked => {
-                self.shut_down().await;
-                Ok(())
+    /// Serves until `asked` resolves, or an operator wants it to end; then lets clients go, unless `insisted` resolves meanwhile, and
+    /// ends well. If the log stops it says why.
+    pub async fn run(
+        self,
+        asked: impl Future<Output = ()>,
+        insisted: impl Future<Output = ()>,
+    ) -> Result<(), AppError> {
+        let mut stopped = self.api.storage.log.stopped();
+        let drain = Arc::clone(&self.api.drain);
+        let leaving = async {
+            tokio::select! {
+                () = asked => {}
+                () = drain.asked() => {}
             }
-            error = stopped => {
+            tokio::select! {
+                () = self.drain() => {}
+                () = insisted => info!("asked again: everyone is let go at once"),
+            }
+        };
+        tokio::select! {
+            () = leaving => {}
+            error = &mut stopped => {
                 error!(%error, "the log has stopped, and so does the broker: nothing was acknowledged that is not durable");
                 self.api.ready.store(false, Ordering::Release);
-                Err(AppError::Log(error))
+                return Err(AppError::Log(error));
             }
+        }
+        self.shut_down().await;
+        Ok(())
+    }
+
+    /// Lets clients go one after the other, and nobody new in.
+    async fn drain(&self) {
+        let Api { drain, metrics, sessions, .. } = &*self.api;
+        let time = drain.time();
+        drain.begin();
+        metrics.draining.set(1);
+        if time.is_zero() || sessions.count() == 0 {
+            return;
+        }
+        let sockets = self.public.beat.sockets();
+        let connects = sessions.held();
+        info!(sockets = sockets.len(), connects = connects.len(), ?time, "draining: clients are let go");
+        let end = tokio::time::Instant::now() + time;
+        let close = drain::spread(sockets.len(), time, |number| {
+            sockets[number].upgrade().into_iter().for_each(|socket| socket.leave());
+        });
+        let answer = drain::spread(connects.len(), time, |number| {
+            connects[number].upgrade().into_iter().for_each(|handle| sessions.release(&handle));
+        });
+        let let_go = async {
+            tokio::join!(close, answer, tokio::time::sleep_until(end));
+        };
+        tokio::select! {
+            () = let_go => {}
+            () = self.watch_them_leave() => {}
+        }
+    }
+
+    /// Says how many are left, until nobody is.
+    async fn watch_them_leave(&self) {
+        while self.api.sessions.count() > 0 {
+            tokio::time::sleep(PROGRESS).await;
+            let left = self.public.attending();
+            info!(sockets = left.sockets, connects = left.connects, "draining");
         }
     }
 

@@ -11,6 +11,7 @@ pub mod config;
 pub mod cors;
 pub mod denials;
 pub mod dispatch;
+pub mod drain;
 pub mod event;
 pub mod http;
 pub mod ingest;

@@ -82,6 +82,8 @@ pub struct Metrics {
     pub tls_reloads: Family<ListenerOutcome, Counter>,
     /// When the certificate in use ends, in seconds since 1970.
     pub tls_certificate_expiry: Family<Listener, Gauge>,
+    /// 1 on the way out.
+    pub draining: Gauge,
     log_lines_dropped: Counter,
     sessions: Gauge,
     records: Gauge,
@@ -130,6 +132,7 @@ impl Default for Metrics {
             tls_handshakes: Family::default(),
             tls_reloads: Family::default(),
             tls_certificate_expiry: Family::default(),
+            draining: Gauge::default(),
             log_lines_dropped: Counter::default(),
             sessions: Gauge::default(),
             records: Gauge::default(),
@@ -237,6 +240,11 @@ impl Default for Metrics {
             "When the certificate in use ends, in seconds since 1970",
             Unit::Seconds,
             metrics.tls_certificate_expiry.clone(),
+        );
+        all.register(
+            "draining",
+            "1 while clients are let go and nobody new is welcome",
+            metrics.draining.clone(),
         );
         all.register(
             "log_lines_dropped",

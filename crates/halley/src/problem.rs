@@ -19,6 +19,9 @@ pub struct Problem {
     /// Where: a JSON pointer into the body, such as `/3/channel`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pointer: Option<String>,
+    /// Where, if not in the body: a header, such as `ce-source`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    header: Option<String>,
     /// Seconds after which the same request may succeed.
     #[serde(skip)]
     retry_after: Option<u32>,
@@ -33,6 +36,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             pointer: None,
+            header: None,
             retry_after: None,
         }
     }
@@ -41,6 +45,13 @@ impl Problem {
     #[must_use]
     pub fn at(mut self, pointer: String) -> Self {
         self.pointer = Some(pointer);
+        self
+    }
+
+    /// Says in which header.
+    #[must_use]
+    pub fn in_header(mut self, name: String) -> Self {
+        self.header = Some(name);
         self
     }
 

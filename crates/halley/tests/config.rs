@@ -155,6 +155,15 @@ fn a_variable_can_be_a_text_a_number_a_list_a_size_or_a_table() {
 }
 
 #[test]
+fn the_types_of_cloudevents_have_dots_in_the_file_and_in_a_variable() {
+    let file = load("[cloudevents.channels]\n\"a.b\" = \"/a\"\n", &[]).unwrap();
+    let variable = set("HALLEY_CLOUDEVENTS__CHANNELS", r#"{ "a.b" = "/a" }"#);
+    for config in [file, variable] {
+        assert_eq!(config.cloudevents.channels["a.b"], "/a");
+    }
+}
+
+#[test]
 fn a_secret_can_come_from_a_file() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), "hush\n").expect("it takes a text");
@@ -391,6 +400,19 @@ fn settings_that_cannot_work_are_refused_with_their_name() {
             "http2.connection_window",
         ),
         ("[http2]\nping_interval = \"0s\"", "http2.ping_interval"),
+        ("[cloudevents]\nuser = \"User\"", "cloudevents.user"),
+        ("[cloudevents]\nuser = \"\"", "cloudevents.user: with require_user"),
+        ("[cloudevents]\nchannel = \"time\"", "cloudevents.channel"),
+        ("[cloudevents]\ntenant = \"data_base64\"", "cloudevents.tenant"),
+        (
+            "[cloudevents.channels]\n\"a.b\" = \"/a/*\"",
+            "cloudevents.channels: \"/a/*\" of \"a.b\"",
+        ),
+        (
+            "[cloudevents.channels]\n\"a.b\" = \"/service/a\"",
+            "cloudevents.channels",
+        ),
+        ("[shutdown]\ndrain = \"2h\"", "shutdown.drain: at most 1h"),
         ("[limits]\nqueue_events = 0", "limits: queue_events"),
         ("[limits]\nconnections = 0", "limits.connections"),
         (

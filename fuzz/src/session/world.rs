@@ -198,6 +198,8 @@ impl World {
             Step::Pong(below) => self.pong(below),
             Step::Close => self.close(),
             Step::Release => {
+                let waiting = self.pipes.iter_mut().filter_map(|pipe| pipe.connect.as_mut());
+                waiting.for_each(|waiting| waiting.is_advised = true);
                 self.node.release();
                 self.wake_all();
             }

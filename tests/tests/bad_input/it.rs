@@ -88,6 +88,12 @@ impl It {
         }
     }
 
+    /// The broker itself, for a test that ends it.
+    #[allow(dead_code, reason = "one of those who share this file needs it")]
+    pub(crate) fn take_app(&mut self) -> App {
+        self.app.take().expect("it is running")
+    }
+
     /// Ends the broker well and starts it again on the same log, at other addresses.
     pub(crate) async fn restart(&mut self) {
         self.app.take().expect("it is running").shut_down().await;
@@ -363,6 +369,15 @@ impl Client {
                     .await
             }
             Line::WebSocket(socket) => socket.next().await,
+        }
+    }
+
+    /// The code and reason with which its socket is closed; frames before that do not count.
+    #[allow(dead_code, reason = "one of those who share this file needs it")]
+    pub(crate) async fn closed(&mut self) -> String {
+        match &mut self.line {
+            Line::LongPolling(..) => panic!("there is no socket"),
+            Line::WebSocket(socket) => socket.closed().await,
         }
     }
 

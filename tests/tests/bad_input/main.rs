@@ -4,6 +4,7 @@
 
 mod bodies;
 mod clients;
+mod cloudevents;
 mod forgery;
 mod http;
 mod isolation;

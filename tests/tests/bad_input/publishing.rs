@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::it::{Answer, Client, It, Transport, exchange, request};
 
 #[track_caller]
-fn expect_problem(answer: &Answer, status: u16, kind: &str) -> Value {
+pub(crate) fn expect_problem(answer: &Answer, status: u16, kind: &str) -> Value {
     assert_eq!(answer.status, status, "{}", answer.text());
     assert_eq!(answer.header("content-type"), Some("application/problem+json"));
     let problem = answer.json();
@@ -204,7 +204,7 @@ async fn an_object_is_answered_by_an_object_and_an_array_by_an_array() {
 }
 
 /// `(offset, duplicate)` of each position.
-fn positions(answer: &Answer) -> Vec<(u64, bool)> {
+pub(crate) fn positions(answer: &Answer) -> Vec<(u64, bool)> {
     assert_eq!(answer.status, 201, "{}", answer.text());
     let body = answer.json();
     let one_or_many = body.as_array().map_or(std::slice::from_ref(&body), Vec::as_slice);

@@ -240,3 +240,28 @@ async fn keys_that_cannot_be_are_refused_at_the_start() {
         assert!(!error.contains("key-of-voice"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_key_has_its_channels_and_users_for_cloudevents_too() {
+    let it = it().await;
+    let header = "X-API-Key: key-of-narrow";
+    let structured = "Content-Type: application/cloudevents+json";
+    for (user, channel, status, pointer) in [
+        ("15000", CHANNEL, 201, None),
+        ("15001", CHANNEL, 403, Some("/user")),
+        ("15000", "/v2/users", 403, Some("/channel")),
+    ] {
+        let event = json!({
+            "specversion": "1.0", "id": channel, "source": user, "type": "x",
+            "user": user, "channel": channel, "data": 1,
+        });
+        let answer = it
+            .internally("POST", "/api/v1/events", &[header, structured], &event)
+            .await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+        assert_eq!(answer.json().get("pointer").and_then(Value::as_str), pointer);
+    }
+    let event = json!({ "specversion": "1.0", "id": "1", "source": "x", "type": "x", "user": "15000" });
+    let answer = it.internally("POST", "/api/v1/events", &[structured], &event).await;
+    assert_eq!(answer.status, 401);
+}

@@ -135,6 +135,22 @@ impl Connects {
         }
     }
 
+    /// Answers the held connect now, and says to connect again at once.
+    pub(super) fn send_elsewhere(&mut self) {
+        self.release();
+        if let Some(held) = &mut self.held
+            && held.advice != Advice::Crowded
+        {
+            held.advice = Advice::Retry;
+            held.interval = Duration::ZERO;
+        }
+    }
+
+    /// The kind of carrier that a connect is held on.
+    pub(super) fn held_on(&self) -> Option<CarrierKind> {
+        self.held.as_ref().map(|held| held.carrier.kind)
+    }
+
     /// Answers the held connect at `deadline` at the latest.
     pub(super) fn release_by(&mut self, deadline: Instant) {
         if let Some(held) = &mut self.held {

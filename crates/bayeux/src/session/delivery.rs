@@ -98,9 +98,9 @@ impl Session {
         self.window.missed(offset);
     }
 
-    /// The server wants held connects answered now.
+    /// The server wants held connects answered now, with the advice to connect again at once: perhaps to another node.
     pub fn handle_release(&mut self) {
-        self.connects.release();
+        self.connects.send_elsewhere();
     }
 
     /// Takes what [`Output::ReadLog`] asked for.
@@ -261,6 +261,11 @@ impl Session {
     /// A connect is held, or a socket is open: somebody is there.
     pub fn is_attended(&self) -> bool {
         self.connects.is_held() || self.socket.is_some()
+    }
+
+    /// A connect waits on a carrier of this kind.
+    pub fn holds_connect_on(&self, kind: CarrierKind) -> bool {
+        self.connects.held_on() == Some(kind)
     }
 
     /// A task is there that could send something now.

@@ -6,8 +6,8 @@
 //! A certificate counts where neither a key nor a token comes along. It is known by its digest or by one of the names in it; that
 //! it was issued by somebody who may, TLS has seen to.
 //!
-//! A token's `scope` has words such as `halley:publish`, `halley:sessions` and `halley:revoke`; `halley:publish:/v2/**` allows
-//! only channels of that pattern.
+//! A token's `scope` has words such as `halley:publish`, `halley:sessions`, `halley:revoke` and `halley:drain`;
+//! `halley:publish:/v2/**` allows only channels of that pattern.
 
 use bayeux::ChannelPattern;
 use hyper::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
@@ -39,6 +39,8 @@ pub(super) enum Action {
     Sessions,
     /// Revoke users, sessions and tokens.
     Revoke,
+    /// Let all clients go and end.
+    Drain,
 }
 
 struct Key {
@@ -94,7 +96,7 @@ enum Refusal {
     NotAllowed(String),
 }
 
-const ACTIONS: [Action; 3] = [Action::Publish, Action::Sessions, Action::Revoke];
+const ACTIONS: [Action; 4] = [Action::Publish, Action::Sessions, Action::Revoke, Action::Drain];
 
 impl Action {
     fn name(self) -> &'static str {
@@ -102,6 +104,7 @@ impl Action {
             Self::Publish => "publish",
             Self::Sessions => "sessions",
             Self::Revoke => "revoke",
+            Self::Drain => "drain",
         }
     }
 
@@ -298,7 +301,7 @@ impl Holder {
     fn of(name: &str, rights: &Rights<'_>) -> Result<Self, String> {
         let named = |name: &String| {
             Action::named(name)
-                .ok_or_else(|| format!("actions: {name:?} is none of publish, sessions, revoke"))
+                .ok_or_else(|| format!("actions: {name:?} is none of publish, sessions, revoke, drain"))
         };
         let listed = |names: &[String]| {
             let is_any = names.iter().any(|name| name == "*");
@@ -370,6 +373,7 @@ impl Refusal {
                     Action::Publish => "Publishing is not allowed",
                     Action::Sessions => "Looking after sessions is not allowed",
                     Action::Revoke => "Revoking is not allowed",
+                    Action::Drain => "Ending the broker is not allowed",
                 };
                 Problem::new(StatusCode::FORBIDDEN, "not-allowed", title, detail).response()
             }

@@ -1,4 +1,4 @@
-//! The internal listener: publishing, sessions, health, metrics.
+//! The internal listener: publishing, sessions, the way out, health, metrics.
 
 mod access;
 mod revoke;
@@ -12,11 +12,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode, header};
+use serde_json::json;
 
 use self::access::Action;
 pub use self::access::{Access, AccessError};
 use self::roster::Question;
 use crate::auth::Revocations;
+use crate::drain::{Attending, Drain};
 use crate::http::{self, Certificate, Peer, Reply, Service};
 use crate::ingest::{Grant, Ingest};
 use crate::log::Opened;
@@ -46,7 +48,11 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// Time for a request body.
     pub body_timeout: Duration,
-    /// Whether new clients and events are welcome.
+    /// Whether it is on its way out.
+    pub drain: Arc<Drain>,
+    /// Who is there now.
+    pub attending: Box<dyn Fn() -> Attending + Send + Sync>,
+    /// Whether new clients and events are welcome, but for that.
     pub ready: AtomicBool,
 }
 
@@ -90,10 +96,15 @@ impl Api {
         let path = request.uri().path().trim_end_matches('/').to_owned();
         match (request.method(), path.as_str()) {
             (&Method::POST, "/api/v1/events") => match admit(Action::Publish).await {
-                Ok(grant) => self.publish(request.into_body(), &grant.of(peer)).await,
+                Ok(grant) => self.publish(request, &grant.of(peer)).await,
                 Err(refusal) => refusal,
             },
             (_, "/api/v1/events") => not_allowed("POST"),
+            (&Method::GET | &Method::POST, "/api/v1/drain") => match admit(Action::Drain).await {
+                Ok(_) => self.answer_about_drain(request.method()),
+                Err(refusal) => refusal,
+            },
+            (_, "/api/v1/drain") => not_allowed("GET, POST"),
             (_, "/api/v1/revocations") => match admit(Action::Revoke).await {
                 Ok(_) => self.answer_about_revocations(request).await,
                 Err(refusal) => refusal,
@@ -115,11 +126,30 @@ impl Api {
         }
     }
 
-    async fn publish(&self, body: Incoming, grant: &Grant) -> Reply {
+    /// POST begins it, GET looks at it.
+    fn answer_about_drain(&self, method: &Method) -> Reply {
+        let mut status = StatusCode::OK;
+        if method == Method::POST {
+            status = StatusCode::ACCEPTED;
+            self.drain.ask();
+        }
+        let Attending { sockets, connects } = (self.attending)();
+        let draining = self.drain.is_on();
+        let body = json!({ "draining": draining, "sockets": sockets, "connects": connects });
+        http::json(status, body.to_string())
+    }
+
+    async fn publish(&self, request: Request<Incoming>, grant: &Grant) -> Reply {
+        if self.drain.is_on() {
+            let result = "draining";
+            self.metrics.ingested.get_or_create(&Outcome { result }).inc();
+            return draining().response();
+        }
+        let (head, body) = request.into_parts();
         match self.read(body, self.ingest.body_limit()).await {
             Ok(body) => {
                 let quota = |events| self.quotas.publish(&grant.publisher, events);
-                self.ingest.publish(body, grant, quota).await
+                self.ingest.publish(&head.headers, body, grant, quota).await
             }
             Err(refusal) => {
                 let result = "body_refused";
@@ -145,11 +175,14 @@ impl Api {
     }
 
     fn readiness(&self) -> Reply {
-        if self.ready.load(Ordering::Acquire) {
-            http::text(StatusCode::OK, "ready\n")
+        let why_not = if self.drain.is_on() {
+            "draining: clients are let go, and then this process ends\n"
+        } else if self.ready.load(Ordering::Acquire) {
+            return http::text(StatusCode::OK, "ready\n");
         } else {
-            http::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
-        }
+            "not ready: the log has stopped\n"
+        };
+        http::text(StatusCode::SERVICE_UNAVAILABLE, why_not)
     }
 
     fn metrics(&self) -> Reply {
@@ -170,9 +203,16 @@ impl Api {
     }
 }
 
+/// What publishers are told who come too late: another node, or the next process, takes it.
+fn draining() -> Problem {
+    let title = "This node is about to end";
+    let detail = "nothing of this request was stored: send it again, to another node if there is one";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "draining", title, detail).retry_after(1)
+}
+
 fn nothing_at(path: &str) -> Reply {
     let detail = format!(
-        "there is nothing at {path}; see /api/v1/events, /api/v1/sessions, /api/v1/users, /api/v1/revocations, /livez, /readyz, /metrics"
+        "there is nothing at {path}; see /api/v1/events, /api/v1/sessions, /api/v1/users, /api/v1/revocations, /api/v1/drain, /livez, /readyz, /metrics"
     );
     Problem::new(
         StatusCode::NOT_FOUND,

@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod drain;
 mod serve;
 
 use std::process::ExitCode;
@@ -34,6 +35,8 @@ pub struct Cli {
 enum Command {
     /// Run the broker (the default).
     Serve(serve::Args),
+    /// Let the clients of a running broker go, and end it.
+    Drain(drain::Args),
     /// Show the main job: a broker, a voice API, three agents, and a conference call, live in this terminal.
     Demo(demo::Args),
     /// Test a Bayeux server under load, and account for every event.
@@ -46,6 +49,7 @@ impl Cli {
         match self.command {
             None => serve::run(&serve::Args::default(), variables),
             Some(Command::Serve(args)) => serve::run(&args, variables),
+            Some(Command::Drain(args)) => drain::run(&args),
             Some(Command::Demo(args)) => demo::run(&args),
             Some(Command::Bench(args)) => bench::run(*args, words),
         }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use super::exit;
 use crate::app::{App, AppError, Certificates};
@@ -56,7 +57,8 @@ async fn serve(config: Config) -> Result<(), AppError> {
     if !certificates.is_empty() {
         tokio::spawn(reload_on_hangup(certificates));
     }
-    app.run(asked_to_end()).await
+    let ends = ends_asked_for();
+    app.run(came(ends.clone(), 1), came(ends, 2)).await
 }
 
 fn configure(args: &Args, variables: Vec<(String, String)>) -> Result<Config, crate::config::ConfigError> {
@@ -85,6 +87,31 @@ async fn reload_on_hangup(certificates: Certificates) {
     };
     while hangup.recv().await.is_some() {
         certificates.reload();
+    }
+}
+
+/// How often SIGTERM or SIGINT came, from now on.
+fn ends_asked_for() -> watch::Receiver<u32> {
+    let (count, counted) = watch::channel(0);
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    if let (Ok(mut terminate), Ok(mut interrupt)) = signals {
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                count.send_modify(|count| *count += 1);
+            }
+        });
+    }
+    counted
+}
+
+/// Waits until that many have come.
+async fn came(mut count: watch::Receiver<u32>, wanted: u32) {
+    if count.wait_for(|count| *count >= wanted).await.is_err() {
+        std::future::pending().await
     }
 }
 

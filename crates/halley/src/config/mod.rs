@@ -6,6 +6,7 @@
 mod auth;
 mod browser;
 mod channels;
+mod cloudevents;
 mod http2;
 mod limits;
 mod listeners;
@@ -14,12 +15,14 @@ mod logging;
 mod network;
 mod services;
 mod session;
+mod shutdown;
 mod tls;
 mod transports;
 mod values;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use bayeux::StaleReplay;
 use serde::{Deserialize, Serialize};
@@ -31,6 +34,7 @@ use values::{is_token, read_secret};
 pub use auth::{Auth, Basic, Issuer, Jwt, JwtKey, ProxyHeaders, User};
 pub use browser::{BrowserCookie, Cors, SameSite};
 pub use channels::{ChannelRule, Channels};
+pub use cloudevents::CloudEvents;
 pub use http2::Http2;
 pub use limits::Limits;
 pub use listeners::{ApiCertificate, ApiKey, Internal, Public};
@@ -39,6 +43,7 @@ pub use logging::{LogFormat, Logging};
 pub use network::Network;
 pub use services::Service;
 pub use session::{Activity, Overload, Replay, Session, Stale};
+pub use shutdown::Shutdown;
 pub use tls::{ClientCertificates, Tls, TlsVersion};
 pub use transports::{CallbackPolling, UnknownSessions, WebSocket};
 pub use values::{Span, bytes};
@@ -83,6 +88,10 @@ pub struct Config {
     pub cors: Cors,
     /// Who may publish where.
     pub channels: Channels,
+    /// What events say that publishers send as CloudEvents.
+    pub cloudevents: CloudEvents,
+    /// How the broker ends.
+    pub shutdown: Shutdown,
     /// What Halley says about itself.
     pub logging: Logging,
     /// Who answers what clients send to `/service/…`.
@@ -279,6 +288,15 @@ impl Config {
                 return wrong(&format!("{listener}.tls.{key}"), reason);
             }
         }
+        if let Err((key, reason)) = self.cloudevents.check() {
+            return wrong(&format!("cloudevents.{key}"), &reason);
+        }
+        if self.shutdown.drain.0 > LONGEST_DRAIN {
+            return wrong(
+                "shutdown.drain",
+                "at most 1h: nobody new comes in meanwhile, and most supervisors end a process long before",
+            );
+        }
         if let Err((key, reason)) = self.http2.check() {
             return wrong(&format!("http2.{key}"), reason);
         }
@@ -445,6 +463,9 @@ fn invalid(place: &str, text: &str, mut error: toml::de::Error) -> ConfigError {
 
 /// What lines of the configuration have in them that are not repeated.
 const SECRETS: [&str; 5] = ["token", "secret", "pem", "hash", "password"];
+
+/// Longer than any load balancer needs.
+const LONGEST_DRAIN: Duration = Duration::from_secs(3600);
 
 /// Far above what a machine can hold, and below what the accept loop can count.
 const CONNECTIONS_MAX: usize = 1_000_000_000;

@@ -1,5 +1,6 @@
 //! The HTTP listener that both sides share: accept, limits, deadlines, shutdown.
 
+mod client;
 mod http2;
 mod tls;
 
@@ -22,6 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, warn};
 
+pub use client::connector;
 pub use http2::{Http2, IfLost};
 pub use tls::{Certificate, Secured, Tls, TlsError};
 

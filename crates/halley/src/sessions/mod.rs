@@ -15,7 +15,7 @@ mod timers;
 mod wire;
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
@@ -290,7 +290,21 @@ impl Sessions {
         handle.state.lock().stage == Stage::Here
     }
 
-    /// Answers the held connect of a session now.
+    /// The sessions whose connects are held over HTTP.
+    pub fn held(&self) -> Vec<Weak<Handle>> {
+        let is_held = |handle: &Handle| {
+            let state = handle.state.lock();
+            state.session.holds_connect_on(CarrierKind::Exchange)
+        };
+        // Without a lock of the map while those of sessions are taken.
+        let all: Vec<Arc<Handle>> = self.by_id.iter().map(|entry| Arc::clone(entry.value())).collect();
+        all.iter()
+            .filter(|handle| is_held(handle))
+            .map(Arc::downgrade)
+            .collect()
+    }
+
+    /// Answers the held connect of a session now, and has its client come again at once.
     pub fn release(&self, handle: &Arc<Handle>) {
         let waiting = {
             let mut state = handle.state.lock();

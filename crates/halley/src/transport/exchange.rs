@@ -9,6 +9,7 @@ use bayeux::{
     Reply, Target, Traits, defer_handshake, deny_handshake,
 };
 use futures::future::BoxFuture;
+use hyper::StatusCode;
 use serde_json::value::RawValue;
 use tracing::debug;
 
@@ -35,8 +36,8 @@ pub(super) struct Exchanged {
     pub(super) shook_hands: bool,
     /// Messages spoke for sessions that are unknown.
     pub(super) unknown: Option<Stray>,
-    /// There is too much of what was asked for.
-    pub(super) too_many: Option<ComeAgain>,
+    /// What was asked for is to be asked for again later, and the HTTP status that says so.
+    pub(super) later: Option<(StatusCode, ComeAgain)>,
 }
 
 /// The place of a reply among the others.
@@ -80,7 +81,7 @@ pub(super) async fn exchange(
         attached: None,
         shook_hands: false,
         unknown: None,
-        too_many: None,
+        later: None,
     };
     let exchange = Exchange {
         public,
@@ -123,8 +124,12 @@ impl Exchange<'_> {
 
     async fn handshake(&mut self, message: &Message<'_>) {
         // Before anything is looked at that takes time.
+        if self.public.drain.is_on() {
+            let failure = Failure::Draining;
+            return self.defer(message, failure, StatusCode::SERVICE_UNAVAILABLE, ComeAgain(NEXT));
+        }
         if let Err(again) = self.public.quotas.handshake(self.who.address) {
-            return self.defer(message, "handshakes_per_address", again);
+            return self.defer_many(message, "handshakes_per_address", again);
         }
         self.learn_token(message).await;
         self.look_again();
@@ -138,7 +143,7 @@ impl Exchange<'_> {
             }
         };
         if !self.public.sessions.has_room(self.who.address) {
-            return self.defer(message, "sessions_per_address", ComeAgain(FULL));
+            return self.defer_many(message, "sessions_per_address", ComeAgain(FULL));
         }
         if self.who.browser.is_none() && !self.who.browserless {
             self.who.browser = Some(self.public.browsers.issue());
@@ -159,16 +164,18 @@ impl Exchange<'_> {
     }
 
     /// Not now: there are as many from its address as may be.
-    fn defer(&mut self, message: &Message<'_>, limit: &'static str, again: ComeAgain) {
-        let again = again.spread();
-        self.count_handshake(limit);
+    fn defer_many(&mut self, message: &Message<'_>, limit: &'static str, again: ComeAgain) {
         self.public.denials.say(limit, None, None);
-        self.exchanged.too_many = Some(again);
-        self.reply(Box::new(defer_handshake(
-            message,
-            Failure::TooMany(limit),
-            again.0,
-        )));
+        let failure = Failure::TooMany(limit);
+        self.defer(message, failure, StatusCode::TOO_MANY_REQUESTS, again);
+    }
+
+    /// Not now.
+    fn defer(&mut self, message: &Message<'_>, failure: Failure, status: StatusCode, again: ComeAgain) {
+        let again = again.spread();
+        self.count_handshake(failure.label());
+        self.exchanged.later = Some((status, again));
+        self.reply(Box::new(defer_handshake(message, failure, again.0)));
     }
 
     /// Anything but a handshake: it speaks for a session.
@@ -405,6 +412,9 @@ impl Exchange<'_> {
             .inc();
     }
 }
+
+/// When a handshake may find another node, or the next process. Small: a client in the field takes the milliseconds for seconds.
+const NEXT: Duration = Duration::from_millis(500);
 
 /// When it is worth while to look for room again: some sessions have gone dormant by then.
 const FULL: Duration = Duration::from_secs(2);

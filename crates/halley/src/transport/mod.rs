@@ -25,16 +25,17 @@ use crate::auth::{Authenticator, Browser, Browsers, Credentials, Principal, Revo
 use crate::config::Config;
 use crate::cors::{Cors, Source};
 use crate::denials::Denials;
+use crate::drain::{Attending, Drain};
 use crate::http::{self, Peer, Reply, Service, Shutdown};
 use crate::log::EventLog;
-use crate::metrics::{Metrics, Outcome};
+use crate::metrics::{self, Metrics, Outcome};
 use crate::quota::{Address, Quotas};
 use crate::services::Services;
 use crate::sessions::{Crowd, Handle, Requester, Sessions};
 
 pub use unknown::Unknown;
 use unknown::{Lateness, Stray};
-pub use websocket::Beat;
+pub use websocket::{Beat, Leaving};
 #[doc(hidden)]
 pub use websocket::socket_wire;
 
@@ -113,6 +114,8 @@ pub struct Public {
     pub quotas: Arc<Quotas>,
     /// Paths and bounds.
     pub config: Arc<Config>,
+    /// Whether it is about to, and nobody new is welcome.
+    pub drain: Arc<Drain>,
     /// Given when the process is going to end.
     pub shutdown: Shutdown,
 }
@@ -224,6 +227,8 @@ impl Service for Connection {
             self.noted.lock().last_replies.clear();
         }
         let public = Arc::clone(&self.public);
+        // HTTP/2 has no such header.
+        let leaves = !self.is_shared;
         let source = public.cors.source(&request, self.is_secure);
         let (origin, answered) = match source {
             Source::Own => (None, self.route(request)),
@@ -234,6 +239,11 @@ impl Service for Connection {
             let mut reply = http::say_when(answered.await);
             if let Some(origin) = origin {
                 public.cors.share(origin, &mut reply);
+            }
+            if leaves && public.drain.is_on() && reply.status() != StatusCode::SWITCHING_PROTOCOLS {
+                // The next request finds another node, if there is one.
+                let close = header::HeaderValue::from_static("close");
+                reply.headers_mut().insert(header::CONNECTION, close);
             }
             reply
         }
@@ -335,6 +345,22 @@ impl Public {
             tenant, user, token, ..
         } = principal;
         self.revocations.holds(tenant, user.as_ref(), token.as_deref())
+    }
+
+    /// How many sockets are open, and how many requests are held.
+    pub fn attending(&self) -> Attending {
+        let count = |transport: &Transport| {
+            let label = metrics::Transport {
+                transport: transport.connection_type,
+            };
+            let open = self.metrics.connections.get_or_create(&label).get();
+            usize::try_from(open).unwrap_or(0)
+        };
+        let (sockets, polls): (Vec<_>, Vec<_>) = ALL.iter().partition(|transport| transport.method.is_none());
+        Attending {
+            sockets: sockets.into_iter().map(count).sum(),
+            connects: polls.into_iter().map(count).sum(),
+        }
     }
 
     /// How to answer a peer that asked for sessions that are unknown, perhaps beside one that is known.

@@ -25,12 +25,12 @@ pub(super) struct Polled {
     pub(super) shook_hands: bool,
     /// A connect of this session is answered, for [`Connection::replies_for`].
     answered: Option<LastReply>,
-    /// The client was told often enough that its session is unknown.
+    /// The client was told often enough that its session is unknown, or is to come again later.
     refused: Option<TryLater>,
 }
 
-/// After so many seconds.
-struct TryLater(u64);
+/// The status that says so, and after how many seconds.
+struct TryLater(StatusCode, u64);
 
 /// Why a request has no messages to be answered with.
 pub(super) enum NoMessages {
@@ -83,11 +83,12 @@ pub(super) async fn poll(
     let mut refused = None;
     if let Some(stray) = exchanged.unknown.take() {
         let lateness = public.judge(connection.peer, &stray, exchanged.session.is_some());
-        refused = (lateness.refused).then(|| TryLater(lateness.delay.as_secs() + 1));
+        let seconds = lateness.delay.as_secs() + 1;
+        refused = (lateness.refused).then_some(TryLater(StatusCode::TOO_MANY_REQUESTS, seconds));
         wait(public, lateness.delay).await;
     }
-    if let Some(again) = exchanged.too_many {
-        refused = Some(TryLater(again.seconds().into()));
+    if let Some((status, again)) = exchanged.later {
+        refused = Some(TryLater(status, again.seconds().into()));
     }
     let seating = Seating::of(who.browser.clone().zip(connection.most_held()));
     let polled = respond(public, carrier, seating, exchanged, label).await?;
@@ -285,8 +286,8 @@ impl Polled {
         if let Some(answered) = self.answered {
             connection.replies_for(answered, &mut response);
         }
-        if let Some(TryLater(seconds)) = self.refused {
-            *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        if let Some(TryLater(status, seconds)) = self.refused {
+            *response.status_mut() = status;
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         response

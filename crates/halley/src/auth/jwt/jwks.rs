@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::header::{ACCEPT, CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH, USER_AGENT};
 use hyper::{HeaderMap, Request, StatusCode, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -25,6 +25,7 @@ use tracing::{debug, warn};
 
 use super::keys::{self, Key};
 use crate::config;
+use crate::http;
 use crate::logging::Shown;
 
 /// How often and how long issuers are asked.
@@ -86,7 +87,7 @@ impl Jwks {
             return Err("algorithms: at least one, and no HS…: what is published is no secret".to_owned());
         }
         Ok(Self {
-            client: Client::builder(TokioExecutor::new()).build(connector(&parsed)?),
+            client: Client::builder(TokioExecutor::new()).build(http::connector(&parsed)?),
             url: parsed,
             algorithms,
             fetching: *fetching,
@@ -218,26 +219,6 @@ impl Jwks {
             Duration::from_secs(age).clamp(min_interval, refresh.max(min_interval))
         })
     }
-}
-
-fn connector(url: &Uri) -> Result<HttpsConnector<HttpConnector>, String> {
-    let mut http = HttpConnector::new();
-    http.enforce_http(false);
-    if url.scheme_str() == Some("https") {
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let builder = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(provider)
-            .map_err(|error| format!("the certificates of this machine cannot be read: {error}"))?;
-        return Ok(builder.https_only().enable_http1().wrap_connector(http));
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let nobody = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    let builder = HttpsConnectorBuilder::new().with_tls_config(nobody);
-    Ok(builder.https_or_http().enable_http1().wrap_connector(http))
 }
 
 /// Whoever can change what is answered can make tokens: without TLS only where nobody else is in between.

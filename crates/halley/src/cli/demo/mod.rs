@@ -99,7 +99,7 @@ async fn demo(args: &Args) -> Result<(), DemoError> {
 
     let (stop_broker, broker_stopped) = oneshot::channel::<()>();
     let (stop_voice, voice_stopped) = oneshot::channel::<()>();
-    let broker = tokio::spawn(app.run(async { drop(broker_stopped.await) }));
+    let broker = tokio::spawn(app.run(async { drop(broker_stopped.await) }, std::future::pending()));
     let voice = tokio::spawn(voice.run(async { drop(voice_stopped.await) }));
     let result = show(args, public, internal, voice_addr).await;
     drop(stop_voice);
@@ -188,6 +188,7 @@ async fn configure(args: &Args, folder: &TempDir) -> Config {
     config.public.listen = free(args.listen).await;
     config.internal.listen = free(args.internal).await;
     config.log.url = format!("file:{}", folder.path().join("log").display());
+    config.shutdown.drain = config::Span(Duration::ZERO);
     config.auth.kind = "static".to_owned();
     config.auth.users = people()
         .into_iter()

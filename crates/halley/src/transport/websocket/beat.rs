@@ -3,13 +3,13 @@
 //! A socket that is idle has no timer of its own, and waits for no signal of its own: it is on a ring, in the place that comes
 //! up next when the interval is over.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::MissedTickBehavior;
 
-use super::road::{Crowd, Road};
+use super::road::{Crowd, Leaving, Road};
 use super::wire::SocketWire;
 use crate::http::Shutdown;
 
@@ -63,6 +63,15 @@ impl Beat {
                 () = shutdown.wait() => return self.end(),
             }
         }
+    }
+
+    /// Those that are open. Whoever counts them does not keep them.
+    pub fn sockets(&self) -> Vec<Weak<dyn Leaving>> {
+        let ring = self.ring.lock();
+        let mut sockets = Vec::new();
+        ring.places.iter().for_each(|place| place.all(&mut sockets));
+        sockets.retain(|socket| socket.strong_count() > 0);
+        sockets
     }
 
     /// Reminds the sockets of the next place, and forgets those that are gone.

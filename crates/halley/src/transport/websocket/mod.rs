@@ -10,7 +10,7 @@
 //! | 1007 | a frame is no array of messages; the reason says what is wrong |
 //! | 1008 | the peer asks again and again for a session that is unknown, and was told so; what it was known by was revoked; or it sends frame after frame without a message |
 //! | 1009 | a message is larger than `websocket.max_message` |
-//! | 1012 | the process ends; the peer's answer proves what it has read |
+//! | 1012 | the process ends, or is about to; the peer's answer proves what it has read |
 //! | 1013 | the log cannot be read or written |
 
 mod beat;
@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bayeux::codec::Body;
-use bayeux::{Carrier, CarrierKind, Offset};
+use bayeux::{Carrier, CarrierKind, Failure, Offset};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, SinkExt, StreamExt};
@@ -46,6 +46,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use tracing::debug;
 
 pub use beat::Beat;
+pub use road::Leaving;
 use road::{Plain, Road, Sealed};
 use wire::{Errand, Io, SocketWire};
 
@@ -84,6 +85,10 @@ fn is_upgrade(request: &Request<Incoming>) -> bool {
 }
 
 async fn answer(public: Arc<Public>, connection: Connection, mut request: Request<Incoming>) -> Reply {
+    if public.drain.is_on() {
+        public.count_refusal(Failure::Draining.label());
+        return come_again("this node is about to end: come again\n");
+    }
     let headers = request.headers();
     if request.version() != Version::HTTP_11 {
         return http::text(
@@ -153,6 +158,12 @@ async fn answer(public: Arc<Public>, connection: Connection, mut request: Reques
     if let Some(cookie) = cookie {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }
+    response
+}
+
+fn come_again(why: &'static str) -> Reply {
+    let mut response = http::text(StatusCode::SERVICE_UNAVAILABLE, why);
+    response.headers_mut().insert(header::RETRY_AFTER, 1.into());
     response
 }
 

@@ -56,6 +56,18 @@ pub(super) trait Road: Send + Sync + Sized + 'static {
     fn of(crowd: &mut Crowd) -> &mut Vec<Weak<SocketWire<Self>>>;
 }
 
+/// A socket that can be told to go.
+pub trait Leaving: Send + Sync {
+    /// It is closed with 1012, and its peer comes again.
+    fn leave(&self);
+}
+
+impl<R: Road> Leaving for SocketWire<R> {
+    fn leave(&self) {
+        self.remind_of_shutdown();
+    }
+}
+
 /// Sockets of each kind.
 #[derive(Default)]
 pub(super) struct Crowd {
@@ -79,6 +91,14 @@ impl Crowd {
     pub(super) fn remind(&mut self, slack: usize) {
         remind(&mut self.plain, slack);
         remind(&mut self.sealed, slack);
+    }
+
+    /// Each of them.
+    pub(super) fn all(&self, sockets: &mut Vec<Weak<dyn Leaving>>) {
+        let plain = self.plain.iter().map(|socket| -> Weak<dyn Leaving> { socket.clone() });
+        sockets.extend(plain);
+        let sealed = self.sealed.iter().map(|socket| -> Weak<dyn Leaving> { socket.clone() });
+        sockets.extend(sealed);
     }
 
     pub(super) fn remind_of_shutdown(&self) {

@@ -1,23 +1,27 @@
-//! The publish API: `POST /api/v1/events` with one event or an array of them.
+//! The publish API: `POST /api/v1/events` with one event or an array of them, in our own form or as CloudEvents.
 //!
-//! An event is `{"channel":"/v2/me/calls","data":{…}}`, with `"user":"15000"` for that user's sessions only, with
+//! In our own form an event is `{"channel":"/v2/me/calls","data":{…}}`, with `"user":"15000"` for that user's sessions only, with
 //! `"id":"…"` (the idempotency key) stored once however often it is sent, and with `"lazy":true` in no hurry. The answer is `201` with the position of each,
 //! and it is given only when all of them are durable; otherwise none was stored.
 
+mod cloudevents;
+
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bayeux::{ChannelKind, ChannelName, ChannelPattern, Traits, codec};
 use bytes::Bytes;
-use hyper::StatusCode;
+use hyper::{HeaderMap, StatusCode};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::config::Limits;
+use self::cloudevents::{Attributes, Form, Mapping};
+use crate::config::{CloudEvents, Limits};
 use crate::event::{Audience, Event, Tenant, UserId};
 use crate::http::{self, Reply};
 use crate::log::{EventLog, LogError, Position};
@@ -30,6 +34,7 @@ pub struct Ingest {
     log: Arc<dyn EventLog>,
     protocol: bayeux::Settings,
     limits: Limits,
+    cloudevents: Mapping,
     metrics: Arc<Metrics>,
 }
 
@@ -58,13 +63,33 @@ struct Sent<'a> {
     lazy: Option<&'a RawValue>,
 }
 
-/// What is wrong with an event, and where in it: the end of a JSON pointer, such as `/channel`.
+/// What an event is to be, whatever form it came in.
+struct Asked<'a> {
+    tenant: Option<Cow<'a, str>>,
+    user: Option<Cow<'a, str>>,
+    channel: Cow<'a, str>,
+    data: &'a RawValue,
+    /// Bounded already.
+    id: Option<Cow<'a, str>>,
+    lazy: bool,
+}
+
+/// What is wrong with an event.
 struct Wrong {
     class: &'static str,
-    pointer: String,
+    /// The field or attribute, unless it is the whole.
+    field: Option<Box<str>>,
     detail: String,
     /// It could be, but not from this publisher.
     forbidden: bool,
+}
+
+/// Where an event came.
+enum Place {
+    /// In the body, at this JSON pointer.
+    Body(String),
+    /// In the headers, with its data as the body.
+    Headers,
 }
 
 /// What a publisher is told of each event.
@@ -82,12 +107,14 @@ impl Ingest {
         log: Arc<dyn EventLog>,
         protocol: bayeux::Settings,
         limits: Limits,
+        cloudevents: &CloudEvents,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             log,
             protocol,
             limits,
+            cloudevents: Mapping::new(cloudevents),
             metrics,
         }
     }
@@ -97,15 +124,17 @@ impl Ingest {
         crate::config::bytes(self.limits.publish_body)
     }
 
-    /// Takes a body and answers when its events are durable. `quota` says whether so many may be taken now.
+    /// Takes a body and answers when its events are durable. The headers say what form they have, `quota` whether so many may be
+    /// taken now.
     pub async fn publish(
         &self,
+        headers: &HeaderMap,
         body: Bytes,
         grant: &Grant,
         quota: impl FnOnce(usize) -> Result<(), ComeAgain>,
     ) -> Reply {
         let began = Instant::now();
-        let result = match self.parse(&body, grant) {
+        let result = match self.parse(headers, &body, grant) {
             Ok((events, is_array)) => match quota(events.len()) {
                 Ok(()) => self
                     .append(events)
@@ -126,9 +155,39 @@ impl Ingest {
         }
     }
 
-    fn parse(&self, body: &[u8], grant: &Grant) -> Result<(Vec<Event>, bool), Problem> {
-        let is_array = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
-        let elements: Vec<Element<'_>> = if is_array {
+    /// The events, and whether they are answered with an array.
+    fn parse(&self, headers: &HeaderMap, body: &[u8], grant: &Grant) -> Result<(Vec<Event>, bool), Problem> {
+        let form = Form::of(headers)?;
+        let own = |sent: &Sent<'_>| self.event(self.own(sent)?, grant);
+        match form {
+            Form::Own => {
+                let is_array = is_array(body);
+                let events = self.each::<Sent<'_>>(body, is_array, |sent| own(&sent))?;
+                Ok((events, is_array))
+            }
+            Form::Structured | Form::Batched => {
+                let is_array = form == Form::Batched;
+                if is_array {
+                    require_array(body)?;
+                }
+                let event = |attributes| self.cloudevent(&attributes, grant);
+                Ok((self.each::<Attributes<'_>>(body, is_array, event)?, is_array))
+            }
+            Form::Binary => {
+                let event = self.cloudevent_in_headers(headers, body, grant)?;
+                Ok((vec![event], false))
+            }
+        }
+    }
+
+    /// What `event` makes of the object that a body is, or of each of its array.
+    fn each<'a, T: Fields<'a>>(
+        &self,
+        body: &'a [u8],
+        is_array: bool,
+        event: impl Fn(T) -> Result<Event, Wrong>,
+    ) -> Result<Vec<Event>, Problem> {
+        let elements: Vec<Element<T>> = if is_array {
             serde_json::from_slice(body).map_err(|error| not_json(&error))?
         } else {
             vec![serde_json::from_slice(body).map_err(|error| not_json(&error))?]
@@ -141,37 +200,23 @@ impl Ingest {
             ));
         }
         let place = |index: usize| {
-            if is_array {
+            Place::Body(if is_array {
                 format!("/{index}")
             } else {
                 String::new()
-            }
+            })
         };
-        let events = elements
+        elements
             .into_iter()
             .enumerate()
             .map(|(index, Element(sent))| {
-                sent.and_then(|sent| self.event(&sent, grant))
+                sent.and_then(&event)
                     .map_err(|wrong| wrong.problem(&place(index)))
             })
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok((events, is_array))
+            .collect()
     }
 
-    fn event(&self, sent: &Sent<'_>, grant: &Grant) -> Result<Event, Wrong> {
-        let channel = text("channel", sent.channel)?.ok_or_else(|| missing("channel"))?;
-        let channel = self
-            .channel(&channel)
-            .map_err(|detail| wrong("channel", detail))?;
-        let audience = match text("user", sent.user)? {
-            None => Audience::Everyone,
-            Some(user) => Audience::User(UserId::parse(&user).map_err(|detail| wrong("user", detail))?),
-        };
-        let tenant = match text("tenant", sent.tenant)? {
-            None => grant.only_tenant()?,
-            Some(tenant) => Tenant::parse(&tenant).map_err(|detail| wrong("tenant", detail))?,
-        };
-        grant.allow(&tenant, &channel, &audience)?;
+    fn own<'a>(&self, sent: &Sent<'a>) -> Result<Asked<'a>, Wrong> {
         let id = text("id", sent.id)?;
         if id
             .as_ref()
@@ -180,15 +225,37 @@ impl Ingest {
             let detail = format!("an id has 1 to {} bytes", self.limits.id_bytes);
             return Err(wrong("id", detail));
         }
-        let data = sent.data.ok_or_else(|| missing("data"))?;
-        self.require_shallow(data)?;
-        self.require_size(&channel, data)?;
+        Ok(Asked {
+            tenant: text("tenant", sent.tenant)?,
+            user: text("user", sent.user)?,
+            channel: text("channel", sent.channel)?.ok_or_else(|| missing("channel"))?,
+            data: sent.data.ok_or_else(|| missing("data"))?,
+            id,
+            lazy: flag("lazy", sent.lazy)?,
+        })
+    }
+
+    fn event(&self, asked: Asked<'_>, grant: &Grant) -> Result<Event, Wrong> {
+        let channel = self
+            .channel(&asked.channel)
+            .map_err(|detail| wrong("channel", detail))?;
+        let audience = match asked.user {
+            None => Audience::Everyone,
+            Some(user) => Audience::User(UserId::parse(&user).map_err(|detail| wrong("user", detail))?),
+        };
+        let tenant = match asked.tenant {
+            None => grant.only_tenant()?,
+            Some(tenant) => Tenant::parse(&tenant).map_err(|detail| wrong("tenant", detail))?,
+        };
+        grant.allow(&tenant, &channel, &audience)?;
+        self.require_shallow(asked.data)?;
+        self.require_size(&channel, asked.data)?;
         Ok(Event {
-            traits: self.traits(&channel, &audience, flag("lazy", sent.lazy)?),
+            traits: self.traits(&channel, &audience, asked.lazy),
             audience,
             channel,
-            data: data.to_owned(),
-            id: id.map(|id| scoped(&tenant, &id)),
+            data: asked.data.to_owned(),
+            id: asked.id.map(|id| scoped(&tenant, &id)),
             tenant,
         })
     }
@@ -328,20 +395,33 @@ impl Grant {
 }
 
 impl Wrong {
-    fn problem(self, place: &str) -> Problem {
+    fn problem(self, place: &Place) -> Problem {
         let problem = if self.forbidden {
             let title = "An event may not be published";
             Problem::new(StatusCode::FORBIDDEN, "not-allowed", title, self.detail)
         } else {
             invalid(self.class, self.detail)
         };
-        problem.at(format!("{place}{}", self.pointer))
+        match (place, self.field.as_deref()) {
+            (Place::Body(place), None) => problem.at(place.clone()),
+            (Place::Body(place), Some(name)) => {
+                // RFC 6901
+                let name = name.replace('~', "~0").replace('/', "~1");
+                problem.at(format!("{place}/{name}"))
+            }
+            (Place::Headers, None | Some("data")) => problem.at(String::new()),
+            (Place::Headers, Some(name)) => problem.in_header(cloudevents::header_of(name)),
+        }
+    }
+
+    fn of_class(self, class: &'static str) -> Self {
+        Self { class, ..self }
     }
 }
 
-impl<'a> Sent<'a> {
-    fn take(&mut self, name: &str, value: &'a RawValue) -> Result<(), Wrong> {
-        let place = match name {
+impl<'a> Fields<'a> for Sent<'a> {
+    fn take(&mut self, name: Cow<'a, str>, value: &'a RawValue) -> Result<(), Wrong> {
+        let place = match &*name {
             "tenant" => &mut self.tenant,
             "user" => &mut self.user,
             "channel" => &mut self.channel,
@@ -350,45 +430,44 @@ impl<'a> Sent<'a> {
             "lazy" => &mut self.lazy,
             _ => {
                 let detail = "there is no such field: an event has tenant, user, channel, data, id and lazy";
-                return Err(wrong(name, detail.to_owned()));
+                return Err(wrong(&name, detail.to_owned()));
             }
         };
         if place.replace(value).is_some() {
-            return Err(wrong(name, format!("{name} is there twice")));
+            return Err(twice(&name));
         }
         Ok(())
     }
 }
 
-impl Wrong {
-    fn of_class(self, class: &'static str) -> Self {
-        Self { class, ..self }
-    }
+/// The fields of an object, as they come.
+trait Fields<'a>: Default {
+    fn take(&mut self, name: Cow<'a, str>, value: &'a RawValue) -> Result<(), Wrong>;
 }
 
 /// One of the values that a body has, if it is an object with the fields of an event. A body is read once: what is no event is
 /// told from what is no JSON afterwards.
-struct Element<'a>(Result<Sent<'a>, Wrong>);
+struct Element<T>(Result<T, Wrong>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Element<'a> {
+impl<'de, T: Fields<'de>> Deserialize<'de> for Element<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(EachField).map(Self)
+        deserializer.deserialize_any(EachField(PhantomData)).map(Self)
     }
 }
 
-struct EachField;
+struct EachField<T>(PhantomData<T>);
 
-impl<'de> Visitor<'de> for EachField {
-    type Value = Result<Sent<'de>, Wrong>;
+impl<'de, T: Fields<'de>> Visitor<'de> for EachField<T> {
+    type Value = Result<T, Wrong>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut sent = Ok(Sent::default());
+        let mut sent = Ok(T::default());
         while let Some((Name(name), value)) = map.next_entry()? {
-            sent = sent.and_then(|mut sent| sent.take(&name, value).map(|()| sent));
+            sent = sent.and_then(|mut sent: T| sent.take(name, value).map(|()| sent));
         }
         Ok(sent)
     }
@@ -423,10 +502,24 @@ impl<'de> Visitor<'de> for EachField {
     }
 }
 
-fn no_object<'a>() -> Result<Sent<'a>, Wrong> {
+fn is_array(body: &[u8]) -> bool {
+    body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[')
+}
+
+/// A batch is one, even of one event.
+fn require_array(body: &[u8]) -> Result<(), Problem> {
+    if is_array(body) {
+        return Ok(());
+    }
+    let _: IgnoredAny = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
+    let detail = "a batch is an array of events".to_owned();
+    Err(invalid("invalid-event", detail).at(String::new()))
+}
+
+fn no_object<T>() -> Result<T, Wrong> {
     Err(Wrong {
         class: "invalid-event",
-        pointer: String::new(),
+        field: None,
         detail: "an event is an object".to_owned(),
         forbidden: false,
     })
@@ -466,11 +559,9 @@ fn scoped(tenant: &Tenant, id: &str) -> Box<str> {
 }
 
 fn wrong(name: &str, detail: String) -> Wrong {
-    // RFC 6901
-    let name = name.replace('~', "~0").replace('/', "~1");
     Wrong {
         class: "invalid-event",
-        pointer: format!("/{name}"),
+        field: Some(name.into()),
         detail,
         forbidden: false,
     }
@@ -478,6 +569,10 @@ fn wrong(name: &str, detail: String) -> Wrong {
 
 fn missing(name: &str) -> Wrong {
     wrong(name, format!("{name} is missing"))
+}
+
+fn twice(name: &str) -> Wrong {
+    wrong(name, format!("{name} is there twice"))
 }
 
 fn not_json(error: &serde_json::Error) -> Problem {
