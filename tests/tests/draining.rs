@@ -132,7 +132,10 @@ async fn sockets_and_held_connects_are_let_go_one_after_the_other_over_the_whole
         for (number, moment) in moments.iter().enumerate() {
             let share = TIME * (number as u32 + 1) / EACH as u32;
             // The clock of timers counts milliseconds.
-            assert!(*moment + Duration::from_millis(5) >= share, "{number}: {moments:?}");
+            assert!(
+                *moment + Duration::from_millis(5) >= share,
+                "{number}: {moments:?}"
+            );
             assert!(*moment <= share + SLACK, "{number}: {moments:?}");
         }
         // Not all of them at the end: a tick and a slow machine are no reason for that.

@@ -67,19 +67,30 @@ async fn told_to_end_it_lets_clients_go_over_its_time_and_they_lose_nothing() {
     moments.sort();
     for (number, moment) in moments.iter().enumerate() {
         let share = time * (number as u32 + 1) / SUBSCRIBERS as u32;
-        assert!(*moment + Duration::from_millis(50) >= share, "{number}: {moments:?}");
+        assert!(
+            *moment + Duration::from_millis(50) >= share,
+            "{number}: {moments:?}"
+        );
     }
     assert!(moments[0] < time * 3 / 4, "{moments:?}");
     assert!(broker.log().contains("draining"), "it says who is left");
 
     broker.restart().await;
     for subscriber in &mut subscribers {
-        subscriber.resume().await.expect("the next one takes the session back");
+        subscriber
+            .resume()
+            .await
+            .expect("the next one takes the session back");
     }
     for _ in 0..EVENTS {
         publisher.publish("15000", CHANNEL).await;
     }
-    let rest = join_all(subscribers.iter_mut().map(|subscriber| read(subscriber, 2 * EVENTS))).await;
+    let rest = join_all(
+        subscribers
+            .iter_mut()
+            .map(|subscriber| read(subscriber, 2 * EVENTS)),
+    )
+    .await;
     for ((first, _), rest) in left.into_iter().zip(rest) {
         let ledger = Ledger::new(publisher.numbers(), first.into_iter().chain(rest));
         ledger.report().expect_at_least_once();

@@ -295,7 +295,12 @@ impl App {
 
     /// Lets clients go one after the other, and nobody new in.
     async fn drain(&self) {
-        let Api { drain, metrics, sessions, .. } = &*self.api;
+        let Api {
+            drain,
+            metrics,
+            sessions,
+            ..
+        } = &*self.api;
         let time = drain.time();
         drain.begin();
         metrics.draining.set(1);
@@ -304,13 +309,24 @@ impl App {
         }
         let sockets = self.public.beat.sockets();
         let connects = sessions.held();
-        info!(sockets = sockets.len(), connects = connects.len(), ?time, "draining: clients are let go");
+        info!(
+            sockets = sockets.len(),
+            connects = connects.len(),
+            ?time,
+            "draining: clients are let go"
+        );
         let end = tokio::time::Instant::now() + time;
         let close = drain::spread(sockets.len(), time, |number| {
-            sockets[number].upgrade().into_iter().for_each(|socket| socket.leave());
+            sockets[number]
+                .upgrade()
+                .into_iter()
+                .for_each(|socket| socket.leave());
         });
         let answer = drain::spread(connects.len(), time, |number| {
-            connects[number].upgrade().into_iter().for_each(|handle| sessions.release(&handle));
+            connects[number]
+                .upgrade()
+                .into_iter()
+                .for_each(|handle| sessions.release(&handle));
         });
         let let_go = async {
             tokio::join!(close, answer, tokio::time::sleep_until(end));

@@ -401,7 +401,10 @@ fn settings_that_cannot_work_are_refused_with_their_name() {
         ),
         ("[http2]\nping_interval = \"0s\"", "http2.ping_interval"),
         ("[cloudevents]\nuser = \"User\"", "cloudevents.user"),
-        ("[cloudevents]\nuser = \"\"", "cloudevents.user: with require_user"),
+        (
+            "[cloudevents]\nuser = \"\"",
+            "cloudevents.user: with require_user",
+        ),
         ("[cloudevents]\nchannel = \"time\"", "cloudevents.channel"),
         ("[cloudevents]\ntenant = \"data_base64\"", "cloudevents.tenant"),
         (

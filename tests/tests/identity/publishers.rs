@@ -262,6 +262,8 @@ async fn a_key_has_its_channels_and_users_for_cloudevents_too() {
         assert_eq!(answer.json().get("pointer").and_then(Value::as_str), pointer);
     }
     let event = json!({ "specversion": "1.0", "id": "1", "source": "x", "type": "x", "user": "15000" });
-    let answer = it.internally("POST", "/api/v1/events", &[structured], &event).await;
+    let answer = it
+        .internally("POST", "/api/v1/events", &[structured], &event)
+        .await;
     assert_eq!(answer.status, 401);
 }

@@ -92,7 +92,10 @@ async fn drain(args: &Args) -> Result<(), DrainError> {
     let broker = Broker::new(args)?;
     let mut left = broker.ask(Method::POST).await?;
     say(&left);
-    while args.wait {
+    if !args.wait {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(PAUSE).await;
         match broker.ask(Method::GET).await {
             Ok(now) if now == left => {}
@@ -100,11 +103,10 @@ async fn drain(args: &Args) -> Result<(), DrainError> {
                 say(&now);
                 left = now;
             }
-            Err(DrainError::Unreachable(..)) => break,
+            Err(DrainError::Unreachable(..)) => return Ok(()),
             Err(error) => return Err(error),
         }
     }
-    Ok(())
 }
 
 fn say(left: &State) {
@@ -120,9 +122,8 @@ impl Broker {
     fn new(args: &Args) -> Result<Self, DrainError> {
         let mut parts = args.internal.clone().into_parts();
         parts.path_and_query = Some(hyper::http::uri::PathAndQuery::from_static("/api/v1/drain"));
-        let url = Uri::from_parts(parts).map_err(|error| {
-            DrainError::Url(format!("{error}: a URL such as http://127.0.0.1:9090"))
-        })?;
+        let url = Uri::from_parts(parts)
+            .map_err(|error| DrainError::Url(format!("{error}: a URL such as http://127.0.0.1:9090")))?;
         let key = args.key_file.as_deref().map(read_key).transpose()?;
         let connector = http::connector(&url).map_err(DrainError::Url)?;
         let client = Client::builder(TokioExecutor::new()).build(connector);
@@ -138,9 +139,17 @@ impl Broker {
             request.headers_mut().insert("x-api-key", key.clone());
         }
         let answer = async {
-            let response = self.client.request(request).await.map_err(|error| error.to_string())?;
+            let response = self
+                .client
+                .request(request)
+                .await
+                .map_err(|error| error.to_string())?;
             let status = response.status();
-            let body = response.into_body().collect().await.map_err(|error| error.to_string())?;
+            let body = response
+                .into_body()
+                .collect()
+                .await
+                .map_err(|error| error.to_string())?;
             Ok::<_, String>((status, body.to_bytes()))
         };
         let (status, body) = tokio::time::timeout(PATIENCE, answer)

@@ -35,9 +35,9 @@ use crate::sessions::{Crowd, Handle, Requester, Sessions};
 
 pub use unknown::Unknown;
 use unknown::{Lateness, Stray};
-pub use websocket::{Beat, Leaving};
 #[doc(hidden)]
 pub use websocket::socket_wire;
+pub use websocket::{Beat, Leaving};
 
 /// One way for clients to come.
 pub struct Transport {

@@ -95,9 +95,15 @@ impl Crowd {
 
     /// Each of them.
     pub(super) fn all(&self, sockets: &mut Vec<Weak<dyn Leaving>>) {
-        let plain = self.plain.iter().map(|socket| -> Weak<dyn Leaving> { socket.clone() });
+        let plain = self
+            .plain
+            .iter()
+            .map(|socket| Weak::clone(socket) as Weak<dyn Leaving>);
         sockets.extend(plain);
-        let sealed = self.sealed.iter().map(|socket| -> Weak<dyn Leaving> { socket.clone() });
+        let sealed = self
+            .sealed
+            .iter()
+            .map(|socket| Weak::clone(socket) as Weak<dyn Leaving>);
         sockets.extend(sealed);
     }
 
