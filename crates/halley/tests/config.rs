@@ -42,11 +42,10 @@ fn expect_all(text: &str, words: &[&str]) {
 fn keys(table: &toml::Table) -> Vec<String> {
     let mut found = Vec::new();
     for (name, value) in table {
-        match value {
-            toml::Value::Table(inner) => {
-                found.extend(keys(inner).into_iter().map(|key| format!("{name}.{key}")));
-            }
-            _ => found.push(name.clone()),
+        if let toml::Value::Table(inner) = value {
+            found.extend(keys(inner).into_iter().map(|key| format!("{name}.{key}")));
+        } else {
+            found.push(name.clone());
         }
     }
     found
