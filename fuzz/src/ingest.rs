@@ -73,7 +73,9 @@ fn run_cloudevent(body: &[u8]) {
         .ok()
         .and_then(|text| serde_json::from_str::<&RawValue>(text).ok())
         .and_then(Fields::of);
-    let is_right = sent.as_ref().is_some_and(|sent| is_right_cloudevent(sent, &DOOR.limits));
+    let is_right = sent
+        .as_ref()
+        .is_some_and(|sent| is_right_cloudevent(sent, &DOOR.limits));
     match (status, sent) {
         (201, Some(sent)) if is_right => {
             let [event] = events.as_slice() else {
@@ -83,7 +85,10 @@ fn run_cloudevent(body: &[u8]) {
             assert_eq!(Some(event.channel.as_str()), sent.text("channel").as_deref());
             let user = Audience::User(UserId(attribute(&sent, "user").unwrap_or_default().into()));
             assert_eq!(event.audience, user);
-            assert!(event.id.as_ref().is_some_and(|id| id.len() <= 64 + 48), "{event:?}");
+            assert!(
+                event.id.as_ref().is_some_and(|id| id.len() <= 64 + 48),
+                "{event:?}"
+            );
         }
         (400, _) if !is_right => {
             assert!(events.is_empty(), "refused and published: {events:?}");
@@ -104,7 +109,16 @@ fn is_right_cloudevent(event: &Fields<'_>, limits: &Limits) -> bool {
                 .text(name)
                 .is_some_and(|text| !text.is_empty() && !text.chars().any(char::is_control))
     };
-    let texts = ["specversion", "id", "source", "type", "subject", "dataschema", "datacontenttype", "time"];
+    let texts = [
+        "specversion",
+        "id",
+        "source",
+        "type",
+        "subject",
+        "dataschema",
+        "datacontenttype",
+        "time",
+    ];
     let mapped = ["user", "channel", "tenant"];
     let is_there = |name: &&str| event.text(name).is_some();
     let user = attribute(event, "user");
@@ -112,13 +126,23 @@ fn is_right_cloudevent(event: &Fields<'_>, limits: &Limits) -> bool {
     event.0.len() == names.len()
         && texts.iter().chain(&mapped).chain(&["data"]).all(once)
         && texts.iter().all(is_text)
-        && ["specversion", "id", "source", "type", "channel"].iter().all(is_there)
+        && ["specversion", "id", "source", "type", "channel"]
+            .iter()
+            .all(is_there)
         && event.text("specversion").as_deref() == Some("1.0")
-        && event.0.iter().all(|(name, value)| !is_named(name, "data_base64") || value.get() == "null")
+        && event
+            .0
+            .iter()
+            .all(|(name, value)| !is_named(name, "data_base64") || value.get() == "null")
         && user.is_some_and(|user| (1..=128).contains(&user.len()) && !user.chars().any(char::is_control))
-        && event.text("channel").is_some_and(|channel| is_channel(&channel, limits))
-        && (event.one("tenant").is_none_or(|value| value == "null") || tenant.is_some_and(|tenant| is_tenant(&tenant)))
-        && event.one("data").is_none_or(|data| depth(data.as_bytes()) <= limits.json_depth)
+        && event
+            .text("channel")
+            .is_some_and(|channel| is_channel(&channel, limits))
+        && (event.one("tenant").is_none_or(|value| value == "null")
+            || tenant.is_some_and(|tenant| is_tenant(&tenant)))
+        && event
+            .one("data")
+            .is_none_or(|data| depth(data.as_bytes()) <= limits.json_depth)
 }
 
 fn is_named(field: &RawValue, name: &str) -> bool {
@@ -297,7 +321,9 @@ impl Door {
     fn publish(&self, headers: &HeaderMap, body: &[u8]) -> (u16, Bytes) {
         let reply = self
             .ingest
-            .publish(headers, Bytes::copy_from_slice(body), &Grant::default(), |_| Ok(()))
+            .publish(headers, Bytes::copy_from_slice(body), &Grant::default(), |_| {
+                Ok(())
+            })
             .now_or_never();
         let reply = reply.expect("it waits for nothing but the log");
         let status = reply.status().as_u16();
