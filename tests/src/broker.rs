@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::io::PipeReader;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -40,8 +42,25 @@ pub struct Settings {
     pub users: u32,
     /// `public.transports`; none for the default.
     pub transports: &'static [Transport],
+    /// How many file descriptors it may have; whoever runs the tests decides if there is none.
+    pub files: Option<u32>,
     /// More TOML, put at the end of the file: whole tables only.
     pub extra: String,
+    /// Where its lines go.
+    pub log_to: LogTo,
+}
+
+/// What is at the other end of stdout and stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogTo {
+    /// A file, for [`Broker::log_tail`].
+    File,
+    /// A pipe whose reader has gone.
+    ClosedPipe,
+    /// A pipe that nobody reads.
+    StalledPipe,
+    /// A disk without room (`/dev/full`).
+    FullDisk,
 }
 
 impl Default for Settings {
@@ -54,7 +73,9 @@ impl Default for Settings {
             drain: "0s",
             users: 2,
             transports: &[],
+            files: None,
             extra: String::new(),
+            log_to: LogTo::File,
         }
     }
 }
@@ -102,6 +123,9 @@ pub struct Broker {
     /// Where the voice backend and the operator connect.
     pub internal: SocketAddr,
     folder: TempDir,
+    files: Option<u32>,
+    log_to: LogTo,
+    _unread: Option<PipeReader>,
     child: Option<Child>,
 }
 
@@ -126,6 +150,9 @@ impl Broker {
             public,
             internal,
             folder,
+            files: settings.files,
+            log_to: settings.log_to,
+            _unread: None,
             child: None,
         };
         broker.restart().await;
@@ -146,12 +173,16 @@ impl Broker {
     pub async fn restart(&mut self) -> Duration {
         assert!(self.child.is_none(), "the broker is still running");
         let started = Instant::now();
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.log_path())
-            .expect("the log file");
-        let mut command = Command::new(binary());
+        let (stdout, stderr) = self.sinks();
+        let mut command = match self.files {
+            None => Command::new(binary()),
+            Some(files) => {
+                let mut command = Command::new("sh");
+                let limited = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
+                command.arg("-c").arg(limited).arg(binary());
+                command
+            }
+        };
         // The broker reads settings from such variables: those of whoever runs the tests are not meant.
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"HALLEY_"))
@@ -163,14 +194,36 @@ impl Broker {
             .arg(self.folder.path().join("halley.toml"))
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a second handle of the log file"))
-            .stderr(log)
+            .stdout(stdout)
+            .stderr(stderr)
             .kill_on_drop(true)
             .spawn()
             .expect("the binary starts");
         self.child = Some(child);
         self.wait_until_ready().await;
         started.elapsed()
+    }
+
+    /// What stdout and stderr are.
+    fn sinks(&mut self) -> (Stdio, Stdio) {
+        let sink: OwnedFd = match self.log_to {
+            LogTo::File => {
+                let path = self.log_path();
+                let file = File::options().create(true).append(true).open(path);
+                file.expect("the log file").into()
+            }
+            LogTo::FullDisk => {
+                let full = File::options().write(true).open("/dev/full");
+                full.expect("Linux has /dev/full").into()
+            }
+            LogTo::ClosedPipe | LogTo::StalledPipe => {
+                let (reader, writer) = std::io::pipe().expect("a pipe");
+                self._unread = Some(reader).filter(|_| self.log_to == LogTo::StalledPipe);
+                writer.into()
+            }
+        };
+        let other = sink.try_clone().expect("a second handle");
+        (sink.into(), other.into())
     }
 
     async fn wait_until_ready(&mut self) {

@@ -1,5 +1,6 @@
 //! Which stock client, and how it is set up: the same for one in Node and one in a page.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Which npm release of CometD's JavaScript client.
@@ -77,6 +78,8 @@ pub struct Client {
     pub busy: Duration,
     /// How far the clock of its machine is ahead.
     pub clock_ahead: Duration,
+    /// The file with the certificate of whom it trusts beside those whom everybody trusts.
+    pub trusts: Option<PathBuf>,
 }
 
 impl Client {
@@ -93,6 +96,7 @@ impl Client {
             backoff: Duration::from_millis(100),
             busy: Duration::ZERO,
             clock_ahead: Duration::ZERO,
+            trusts: None,
         }
     }
 

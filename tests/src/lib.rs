@@ -36,7 +36,7 @@ mod service;
 mod subscriber;
 
 pub use application::Application;
-pub use broker::{Broker, ENDPOINT, Settings, binary};
+pub use broker::{Broker, ENDPOINT, LogTo, Settings, binary};
 pub use browser::{Page, Profile, read_page};
 pub use client::{Client, Extension, TokenIn, Transport, Version};
 pub use fault::{Fault, Outcome};

@@ -62,6 +62,9 @@ impl Client {
         for (name, value) in self.options() {
             command.arg(format!("--{name}={value}"));
         }
+        if let Some(file) = &self.trusts {
+            command.env("NODE_EXTRA_CA_CERTS", file);
+        }
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

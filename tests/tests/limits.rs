@@ -56,7 +56,11 @@ fn written(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(all) if all.is_empty() => "none".to_owned(),
         Value::Array(all) => all.iter().map(written).collect::<Vec<_>>().join(", "),
-        other => other.to_string(),
+        other @ (Value::Integer(_)
+        | Value::Float(_)
+        | Value::Boolean(_)
+        | Value::Datetime(_)
+        | Value::Table(_)) => other.to_string(),
     }
 }
 

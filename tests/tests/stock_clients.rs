@@ -79,6 +79,49 @@ with_each_client! {
     cometd_3_over_long_polling: V3, LongPolling;
 }
 
+#[tokio::test]
+async fn over_tls_events_arrive_at_each_stock_client_by_each_transport() {
+    const EVENTS: usize = 100;
+    let folder = tempfile::TempDir::new().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name);
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    std::fs::write(path("tls.crt"), made.cert.pem()).expect("a file");
+    std::fs::write(path("tls.key"), made.signing_key.serialize_pem()).expect("a file");
+    let tls = format!(
+        "[public.tls]\ncertificate = {:?}\nkey = {:?}\n",
+        path("tls.crt"),
+        path("tls.key")
+    );
+    let broker = Broker::start(Settings {
+        extra: tls,
+        ..Settings::default()
+    })
+    .await;
+    let url = broker.url().replace("http://", "https://");
+    for version in [Version::V9, Version::V3] {
+        for transport in [Transport::WebSocket, Transport::LongPolling] {
+            let client = Client {
+                trusts: Some(path("tls.crt")),
+                ..Client::new(version, transport, url.clone(), "15000")
+            };
+            let Some(client) = client.with_ack().start() else {
+                return;
+            };
+            client.subscribe(CALLS).await;
+            let mut publisher = Publisher::new(broker.internal, client.name());
+            for _ in 0..EVENTS {
+                publisher.publish("15000", CALLS).await;
+            }
+            let seen = client.until_received(Application::PATIENCE, EVENTS).await;
+            Ledger::new(publisher.numbers(), seen.numbers())
+                .report()
+                .expect_exactly_once();
+            assert_eq!(seen.errors, Vec::<String>::new());
+            client.disconnect().await;
+        }
+    }
+}
+
 /// The client of a module, for one user.
 trait Stock: Fn(&Broker, &str) -> Client {}
 impl<F: Fn(&Broker, &str) -> Client> Stock for F {}

@@ -127,6 +127,30 @@ pub(crate) const ALL: &[Step] = &[
         needs: &["release"],
         run: || e2e("slow_client"),
     },
+    Step {
+        name: "hostile",
+        why: "900 things that nobody should send: each gets what it deserves, and the broker stays as it was",
+        needs: &["release"],
+        run: || e2e("hostile"),
+    },
+    Step {
+        name: "edges",
+        why: "many bad clients at once: what they cost, and what another user notices (HALLEY_EDGES=full for thousands)",
+        needs: &["release"],
+        run: || e2e("edges"),
+    },
+    Step {
+        name: "log-sinks",
+        why: "stdout and stderr closed, full, or not read: the broker goes on and ends well",
+        needs: &["release"],
+        run: || e2e("log_sinks"),
+    },
+    Step {
+        name: "tls-binary",
+        why: "TLS of the binary: what an idle WebSocket takes, SIGHUP",
+        needs: &["release"],
+        run: || e2e("tls_binary"),
+    },
 ];
 
 /// What `--only` accepts.
@@ -166,7 +190,10 @@ fn deny() -> Outcome {
     if cargo(&["deny", "fetch", "db"]) == Outcome::Passed {
         return cargo(&["deny", "check"]);
     }
-    say::line("the advisory database cannot be fetched: going on without it");
+    say::line(
+        "the advisories could not be refreshed: going on with the versions that deny.toml bans, which \
+         tests/tests/dependencies.rs compares with the lock file",
+    );
     cargo(&["deny", "check", "bans", "licenses", "sources"])
 }
 

@@ -88,6 +88,9 @@ pub enum AppError {
     },
 }
 
+/// File descriptors that are not for connections.
+const FILES: usize = 512;
+
 /// How often it is said who is left.
 const PROGRESS: Duration = Duration::from_secs(1);
 
@@ -437,9 +440,18 @@ fn bounds(config: &Config) -> Bounds {
         headers: config.limits.headers,
         header_bytes: crate::config::bytes(config.limits.header_bytes),
         body_timeout: config.limits.body_timeout.0,
-        connections: config.limits.connections,
+        connections: config.limits.connections.min(room_for_connections()),
         http2: None,
     }
+}
+
+/// How many connections leave file descriptors for the log, which cannot do without.
+fn room_for_connections() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let files = limit
+        .and_then(|limit| usize::try_from(limit).ok())
+        .unwrap_or(usize::MAX);
+    files - FILES.min(files / 4)
 }
 
 async fn retain(log: Arc<dyn log::EventLog>, mut shutdown: Shutdown) {

@@ -67,8 +67,9 @@ impl Cors {
         }
     }
 
-    /// Where a request comes from. Only browsers say it, and they always do when a page posts or opens a socket.
-    pub fn source<B>(&self, request: &Request<B>) -> Source {
+    /// Where a request comes from. Only browsers say it, and they always do when a page posts or opens a socket. A page that came
+    /// over plain HTTP is not of the host that it names when the request comes over TLS.
+    pub fn source<B>(&self, request: &Request<B>, over_tls: bool) -> Source {
         let mut origins = request.headers().get_all(header::ORIGIN).iter();
         let Some(value) = origins.next() else {
             return Source::Own;
@@ -78,6 +79,7 @@ impl Cors {
             None => Source::Foreign,
             Some(_) if origins.next().is_some() => Source::Foreign,
             Some(origin) if self.allowed.contains(&origin) => Source::Listed(value.clone()),
+            Some(origin) if over_tls && origin.is_plain() => Source::Foreign,
             Some(origin) if origin.is_of(host_of(request)) || is_of_same_origin(request.headers()) => {
                 Source::Own
             }

@@ -6,8 +6,9 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{OnceLock, mpsc};
+use std::time::Duration;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
@@ -19,6 +20,9 @@ const LINES: usize = 8192;
 
 /// Bytes of what comes from outside that are repeated in a line.
 const SHOWN: usize = 256;
+
+/// How long the end waits for what is left to be written.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Lines that could not be written. There is one log in a process.
 static UNWRITTEN: AtomicU64 = AtomicU64::new(0);
@@ -58,11 +62,27 @@ pub fn dropped() -> u64 {
 
 impl Drop for Log {
     fn drop(&mut self) {
+        // The guard prints when lines wait that nobody takes: that panics when stdout is gone, and may never end.
         let guard = self.0.take();
-        // In a thread of its own, since the guard prints when lines wait that nobody takes, and panics when stdout is gone.
-        if let Ok(waiting) = std::thread::Builder::new().spawn(move || drop(guard)) {
-            let _ = waiting.join();
-        }
+        without_waiting_for_ever(move || drop(guard));
+    }
+}
+
+/// Says why the process ends, to whoever started it.
+pub fn say_last(text: String) {
+    // When stderr is gone there is nobody to tell; the exit code says it all the same.
+    without_waiting_for_ever(move || drop(io::stderr().write_all(text.as_bytes())));
+}
+
+fn without_waiting_for_ever(work: impl FnOnce() + Send + 'static) {
+    let (done, wait) = mpsc::channel();
+    let thread = std::thread::Builder::new().spawn(move || {
+        work();
+        let _ = done.send(());
+    });
+    if thread.is_ok() {
+        // It also ends when the work panics.
+        let _ = wait.recv_timeout(GOODBYE);
     }
 }
 

@@ -50,6 +50,11 @@ impl Origin {
         };
         self.host.eq_ignore_ascii_case(host) && self.port.unwrap_or(own) == port.unwrap_or(own)
     }
+
+    /// Whether anybody on the way could have written the page.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.scheme.as_str(), "http" | "ws")
+    }
 }
 
 /// The port that a URL of this scheme need not name.

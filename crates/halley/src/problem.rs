@@ -2,7 +2,7 @@
 
 use http_body_util::Full;
 use hyper::{Response, StatusCode, header};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::http::Reply;
 
@@ -10,8 +10,8 @@ use crate::http::Reply;
 #[derive(Debug, Serialize)]
 pub struct Problem {
     /// A stable name of the kind of problem.
-    #[serde(rename = "type")]
-    kind: String,
+    #[serde(rename = "type", serialize_with = "urn")]
+    kind: &'static str,
     title: &'static str,
     status: u16,
     /// What is wrong with this request.
@@ -21,17 +21,26 @@ pub struct Problem {
     pointer: Option<String>,
     /// Where, if not in the body: a header, such as `ce-source`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    header: Option<Box<str>>,
+    header: Option<String>,
     /// Seconds after which the same request may succeed.
     #[serde(skip)]
     retry_after: Option<u32>,
 }
 
+fn urn<S: Serializer>(kind: &&'static str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("urn:halley:problem:{kind}"))
+}
+
 impl Problem {
-    /// A problem of the kind `name`, a word such as `invalid-event`.
-    pub fn new(status: StatusCode, name: &str, title: &'static str, detail: impl Into<String>) -> Self {
+    /// A problem of a kind, a word such as `invalid-event`.
+    pub fn new(
+        status: StatusCode,
+        kind: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
         Self {
-            kind: format!("urn:halley:problem:{name}"),
+            kind,
             title,
             status: status.as_u16(),
             detail: detail.into(),
@@ -51,7 +60,7 @@ impl Problem {
     /// Says in which header.
     #[must_use]
     pub fn in_header(mut self, name: String) -> Self {
-        self.header = Some(name.into());
+        self.header = Some(name);
         self
     }
 

@@ -42,11 +42,10 @@ fn expect_all(text: &str, words: &[&str]) {
 fn keys(table: &toml::Table) -> Vec<String> {
     let mut found = Vec::new();
     for (name, value) in table {
-        match value {
-            toml::Value::Table(inner) => {
-                found.extend(keys(inner).into_iter().map(|key| format!("{name}.{key}")));
-            }
-            _ => found.push(name.clone()),
+        if let toml::Value::Table(inner) = value {
+            found.extend(keys(inner).into_iter().map(|key| format!("{name}.{key}")));
+        } else {
+            found.push(name.clone());
         }
     }
     found
@@ -464,7 +463,7 @@ fn a_service_that_cannot_work_is_refused_with_its_channel() {
         complaint(&SERVICE.replace(old, new), &[])
     };
     for (old, new, words) in [
-        ("http://", "https://", "https comes with the TLS settings"),
+        ("http://", "https://", "over http only"),
         ("http://127", "ftp://127", "does not begin with http://"),
         ("http://127.0.0.1:8000/", "/ask", "does not begin with http://"),
         ("http://127.0.0.1:8000/", "http://a b/", "invalid uri character"),

@@ -272,6 +272,9 @@ fn fragments() -> Vec<Case> {
     ]
 }
 
+/// Each with whether it is a text.
+type Payloads = Vec<(Vec<u8>, bool)>;
+
 /// Payloads that are UTF-8 or not, each in one frame.
 fn utf8() -> Vec<Case> {
     let mut cases = vec![
@@ -335,8 +338,8 @@ fn utf8() -> Vec<Case> {
         pieces("6.4.3", chops(&text(&bad), wrong), Close(1007)),
         pieces("6.4.4", octets(&text(&bad)), Close(1007)),
     ]);
-    let mut groups: Vec<(u32, Vec<(Vec<u8>, bool)>)> = Vec::new();
-    let mut group = |number: u32, payloads: Vec<(Vec<u8>, bool)>| groups.push((number, payloads));
+    let mut groups: Vec<(u32, Payloads)> = Vec::new();
+    let mut group = |number: u32, payloads: Payloads| groups.push((number, payloads));
     let good = |all: &[&[u8]]| all.iter().map(|bytes| (bytes.to_vec(), true)).collect::<Vec<_>>();
     let bad = |all: &[&[u8]]| {
         all.iter()

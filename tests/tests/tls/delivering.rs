@@ -99,7 +99,7 @@ impl Socket {
             match frame.expect("it is open").expect("a frame") {
                 Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
                 Message::Ping(_) | Message::Pong(_) => {}
-                other => panic!("{other:?}"),
+                other @ (Message::Binary(_) | Message::Close(_) | Message::Frame(_)) => panic!("{other:?}"),
             }
         }
     }
@@ -241,4 +241,18 @@ async fn the_cookie_of_a_browser_that_comes_by_tls_is_for_tls_only() {
     let answer = crate::it::exchange(plain.public, &request).await;
     let cookie = answer.header("set-cookie").expect("a cookie").to_owned();
     assert!(!cookie.contains("Secure"), "{cookie}");
+}
+
+#[tokio::test]
+async fn over_tls_a_page_that_came_over_plain_http_is_foreign() {
+    let (it, authority, _files) = it().await;
+    let peer = Peer::trusting(&authority);
+    let authorization = authorization(USERS[0]);
+    for (page, status) in [("https://halley", 200), ("http://halley", 403)] {
+        let (origin, site) = (format!("Origin: {page}"), "Sec-Fetch-Site: same-site");
+        let headers = [&*authorization, &origin, site];
+        let request = request("POST", "/cometd", &headers, HANDSHAKE.as_bytes());
+        let answer = peer.ask(it.public, &request).await.expect("an answer");
+        assert_eq!(answer.status, status, "{page}: {}", answer.text());
+    }
 }

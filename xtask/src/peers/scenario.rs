@@ -133,15 +133,15 @@ pub(crate) const ALL: &[Scenario] = &[
     ),
     cpu(
         "unicast",
-        "10,000 subscribers, each on a channel of its own, one event a request",
-        "--scenario=unicast --subs=10000 --window=64 --duration=4 --repeat=3",
+        "10,000 subscribers, each on a channel of its own, one event a request, 32 publishing connections",
+        "--scenario=unicast --pub-conns=32 --subs=10000 --window=64 --duration=4 --repeat=3",
         "limit-send",
         1.3,
     ),
     cpu(
         "unicast-batch",
-        "the same, 32 events a request",
-        "--scenario=unicast --subs=10000 --window=256 --batch=32 --duration=4 --repeat=3",
+        "the same, 32 events a request, 8 connections",
+        "--scenario=unicast --pub-conns=8 --subs=10000 --window=256 --batch=32 --duration=4 --repeat=3",
         "limit-send",
         1.2,
     ),
@@ -189,7 +189,7 @@ pub(crate) const ALL: &[Scenario] = &[
     rate(
         "unicast-rate",
         "2,000 events a second to 10,000 users",
-        "--scenario=unicast --subs=10000 --rate=2000 --duration=4 --repeat=3",
+        "--scenario=unicast --pub-conns=32 --subs=10000 --rate=2000 --duration=4 --repeat=3",
         1.5,
     ),
     polled(rate(
@@ -216,17 +216,17 @@ pub(crate) const ALL: &[Scenario] = &[
     grown(
         "grow-unicast-1k",
         "events for one session each, 32 a request, among 1,000",
-        "--scenario=unicast --subs=1000 --window=256 --batch=32 --duration=5 --repeat=3",
+        "--scenario=unicast --pub-conns=8 --subs=1000 --window=256 --batch=32 --duration=5 --repeat=3",
     ),
     grown(
         "grow-unicast-10k",
         "the same among 10,000",
-        "--scenario=unicast --subs=10000 --window=256 --batch=32 --duration=5 --repeat=3",
+        "--scenario=unicast --pub-conns=8 --subs=10000 --window=256 --batch=32 --duration=5 --repeat=3",
     ),
     grown(
         "grow-unicast-50k",
         "the same among 50,000",
-        "--scenario=unicast --subs=50000 --window=256 --batch=32 --duration=8 --repeat=3",
+        "--scenario=unicast --pub-conns=8 --subs=50000 --window=256 --batch=32 --duration=8 --repeat=3",
     ),
     rest_grown(
         "grow-idle-1k",

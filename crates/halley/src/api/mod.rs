@@ -78,9 +78,8 @@ impl ApiService {
 
 impl Service for ApiService {
     async fn answer(self, request: Request<Incoming>) -> Reply {
-        self.api
-            .answer(request, self.peer, self.certificate.as_deref())
-            .await
+        let answer = self.api.answer(request, self.peer, self.certificate.as_deref());
+        http::say_when(answer.await)
     }
 
     fn ended(&self, _clean: bool) {}
@@ -183,9 +182,7 @@ impl Api {
         } else {
             "not ready: the log has stopped\n"
         };
-        let mut response = http::text(StatusCode::SERVICE_UNAVAILABLE, why_not);
-        response.headers_mut().insert(header::RETRY_AFTER, 1.into());
-        response
+        http::text(StatusCode::SERVICE_UNAVAILABLE, why_not)
     }
 
     fn metrics(&self) -> Reply {

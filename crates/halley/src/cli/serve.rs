@@ -1,6 +1,5 @@
 //! `halley serve`.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -128,8 +127,7 @@ pub(super) async fn asked_to_end() {
 }
 
 pub(super) fn complain(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
-    // When stderr is gone there is nobody to tell; the code says it all the same.
-    let _ = writeln!(std::io::stderr(), "halley: {error}");
+    logging::say_last(format!("halley: {error}\n"));
     ExitCode::from(code)
 }
 

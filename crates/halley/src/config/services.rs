@@ -69,8 +69,8 @@ impl Service {
             Some("http") => {}
             Some("https") => {
                 return Err(format!(
-                    "url: {url:?}: https comes with the TLS settings, which this version does not have; until then \
-                     the service, or a proxy before it, is asked over http"
+                    "url: {url:?}: this version asks services over http only: name a proxy in front of the service, on this \
+                     machine or in the cluster"
                 ));
             }
             Some(_) | None => return Err(format!("url: {url:?} does not begin with http://")),

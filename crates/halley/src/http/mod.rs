@@ -4,11 +4,12 @@ mod client;
 mod http2;
 mod tls;
 
+use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -94,6 +95,9 @@ impl Shutdown {
 #[derive(Clone)]
 pub struct Place(#[expect(dead_code, reason = "held, never looked at")] Arc<OwnedSemaphorePermit>);
 
+/// A listener that cannot accept says so this often at most.
+const COMPLAINTS: Duration = Duration::from_secs(10);
+
 /// A peer that takes nothing of what it was sent for this long is gone.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
@@ -110,6 +114,7 @@ pub async fn listen<S: Service>(
     let bounds = Arc::new(bounds);
     let service = Arc::new(service);
     let places = Arc::new(Semaphore::new(bounds.connections));
+    let mut complained: Option<Instant> = None;
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
@@ -146,7 +151,10 @@ pub async fn listen<S: Service>(
             }
             Err(error) => {
                 // Out of file descriptors, mostly: back off, or the loop spins.
-                warn!(%error, "cannot accept a connection");
+                if complained.is_none_or(|at| at.elapsed() >= COMPLAINTS) {
+                    complained = Some(Instant::now());
+                    warn!(%error, "cannot accept a connection; it waits");
+                }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
@@ -299,12 +307,30 @@ pub async fn read_body(body: Incoming, limit: usize, time: Duration) -> Result<B
     if body.size_hint().lower() > limit as u64 {
         return Err(BodyRefused::TooLarge);
     }
-    match tokio::time::timeout(time, Limited::new(body, limit).collect()).await {
+    match tokio::time::timeout(time, side_by_side(Limited::new(body, limit))).await {
         Err(_) => Err(BodyRefused::TooSlow),
-        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Ok(body)) => Ok(body),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyRefused::TooLarge),
         Ok(Err(_)) => Err(BodyRefused::Broken),
     }
+}
+
+/// The pieces of a body. Each of them keeps the whole buffer that it was read into, 8 KiB for a body that comes byte by byte, so
+/// only one that is alone stays as it is.
+async fn side_by_side(mut body: Limited<Incoming>) -> Result<Bytes, Box<dyn Error + Send + Sync>> {
+    let (mut first, mut copied) = (Bytes::new(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame?.into_data() else {
+            continue;
+        };
+        if first.is_empty() && copied.is_empty() {
+            first = piece;
+        } else {
+            copied.extend_from_slice(&std::mem::take(&mut first));
+            copied.extend_from_slice(&piece);
+        }
+    }
+    Ok(if copied.is_empty() { first } else { copied.into() })
 }
 
 /// A plain text.
@@ -315,6 +341,16 @@ pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Reply {
 /// A JSON document.
 pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Reply {
     with_type(status, "application/json", body.into())
+}
+
+/// A refusal that is for now says when to come again, by itself or by this.
+pub fn say_when(mut reply: Reply) -> Reply {
+    let status = reply.status();
+    if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
+        let headers = reply.headers_mut();
+        headers.entry(header::RETRY_AFTER).or_insert_with(|| 1.into());
+    }
+    reply
 }
 
 /// A body of any type.
@@ -341,6 +377,20 @@ mod tests {
         }
 
         fn ended(&self, _: bool) {}
+    }
+
+    #[test]
+    fn a_refusal_that_is_for_now_says_when_to_come_again() {
+        let said = |status: StatusCode| {
+            let reply = say_when(text(status, ""));
+            reply.headers().get(header::RETRY_AFTER).cloned()
+        };
+        assert!(said(StatusCode::TOO_MANY_REQUESTS).is_some_and(|seconds| seconds == "1"));
+        assert!(said(StatusCode::SERVICE_UNAVAILABLE).is_some_and(|seconds| seconds == "1"));
+        assert_eq!(said(StatusCode::BAD_REQUEST), None);
+        let mut later = text(StatusCode::SERVICE_UNAVAILABLE, "");
+        later.headers_mut().insert(header::RETRY_AFTER, 7.into());
+        assert_eq!(say_when(later).headers()[header::RETRY_AFTER], "7");
     }
 
     #[tokio::test]

@@ -584,10 +584,10 @@ fn not_json(error: &serde_json::Error) -> Problem {
     )
 }
 
-fn invalid(name: &str, detail: String) -> Problem {
+fn invalid(kind: &'static str, detail: String) -> Problem {
     Problem::new(
         StatusCode::BAD_REQUEST,
-        name,
+        kind,
         "An event cannot be published",
         detail,
     )

@@ -229,14 +229,14 @@ impl Service for Connection {
         let public = Arc::clone(&self.public);
         // HTTP/2 has no such header.
         let leaves = !self.is_shared;
-        let source = public.cors.source(&request);
+        let source = public.cors.source(&request, self.is_secure);
         let (origin, answered) = match source {
             Source::Own => (None, self.route(request)),
             Source::Listed(origin) => (Some(origin), self.route(request)),
             Source::Foreign => (None, public.refuse_origin(&request)),
         };
         async move {
-            let mut reply = answered.await;
+            let mut reply = http::say_when(answered.await);
             if let Some(origin) = origin {
                 public.cors.share(origin, &mut reply);
             }

@@ -95,12 +95,16 @@ impl Crowd {
 
     /// Each of them.
     pub(super) fn all(&self, sockets: &mut Vec<Weak<dyn Leaving>>) {
-        for socket in &self.plain {
-            sockets.push(socket.clone());
-        }
-        for socket in &self.sealed {
-            sockets.push(socket.clone());
-        }
+        let plain = self
+            .plain
+            .iter()
+            .map(|socket| Weak::clone(socket) as Weak<dyn Leaving>);
+        sockets.extend(plain);
+        let sealed = self
+            .sealed
+            .iter()
+            .map(|socket| Weak::clone(socket) as Weak<dyn Leaving>);
+        sockets.extend(sealed);
     }
 
     pub(super) fn remind_of_shutdown(&self) {

@@ -1,0 +1,195 @@
+//! TLS of the release binary: what an idle WebSocket takes of its memory, and what a signal does.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{SinkExt, StreamExt};
+use halley_tests::{Broker, ENDPOINT, Settings, say};
+use rcgen::CertifiedKey;
+use rustix::process::{Signal, kill_process};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
+use tokio_rustls::TlsConnector;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+const SESSIONS: u32 = 1_000;
+
+/// A certificate for `halley` and its key.
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        let files = Self(TempDir::new().expect("a temporary folder"));
+        files.renew();
+        files
+    }
+
+    fn renew(&self) {
+        let CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(["halley".to_owned()]).expect("a certificate");
+        std::fs::write(self.path("tls.crt"), cert.pem()).expect("a file");
+        std::fs::write(self.path("tls.key"), signing_key.serialize_pem()).expect("a file");
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn settings(&self, reload_interval: &str) -> String {
+        let (certificate, key) = (self.path("tls.crt"), self.path("tls.key"));
+        format!(
+            "[public.tls]\ncertificate = {certificate:?}\nkey = {key:?}\nreload_interval = {reload_interval:?}\n"
+        )
+    }
+}
+
+/// Shakes hands, subscribes, and leaves a connect held.
+async fn session<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> WebSocketStream<S> {
+    let mut request = format!("ws://halley{ENDPOINT}")
+        .into_client_request()
+        .expect("a URL");
+    let bearer = "Bearer secret-15000".parse().expect("a header");
+    request.headers_mut().insert("authorization", bearer);
+    let (mut socket, _) = client_async(request, stream).await.expect("a socket");
+    let handshake = json!([{"channel": "/meta/handshake", "version": "1.0"}]);
+    let id = ask(&mut socket, handshake).await[0]["clientId"].clone();
+    ask(
+        &mut socket,
+        json!([{"channel": "/meta/subscribe", "clientId": id, "subscription": "/v2/me/calls"}]),
+    )
+    .await;
+    let connect = json!([{"channel": "/meta/connect", "clientId": id, "connectionType": "websocket"}]);
+    ask(&mut socket, connect.clone()).await;
+    socket
+        .send(Message::text(connect.to_string()))
+        .await
+        .expect("it is open");
+    socket
+}
+
+async fn ask<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>, body: Value) -> Value {
+    socket
+        .send(Message::text(body.to_string()))
+        .await
+        .expect("it is open");
+    let text = socket.next().await.expect("it is open").expect("a frame");
+    serde_json::from_str(text.to_text().expect("text")).expect("JSON")
+}
+
+/// KiB that a session takes, made by `open`.
+async fn weigh<S>(broker: &Broker, open: impl AsyncFn() -> S) -> f64 {
+    // What the first one needs is there for all.
+    let mut kept = vec![open().await];
+    let before = broker.rss_kib();
+    for _ in 0..SESSIONS {
+        kept.push(open().await);
+    }
+    // What was only needed to begin is let go of.
+    sleep(Duration::from_secs(1)).await;
+    let more = broker.rss_kib().saturating_sub(before);
+    drop(kept);
+    more as f64 / f64::from(SESSIONS)
+}
+
+#[tokio::test]
+async fn an_idle_socket_over_tls_takes_at_most_twelve_kib_more_than_one_without() {
+    let settings = Settings {
+        in_memory: true,
+        ..Settings::default()
+    };
+    let broker = Broker::start(settings.clone()).await;
+    let dial = async |broker: &Broker| TcpStream::connect(broker.public).await.expect("a connection");
+    let plain = weigh(&broker, async || session(dial(&broker).await).await).await;
+
+    let files = Files::new();
+    let extra = files.settings("30s");
+    let broker = Broker::start(Settings { extra, ..settings }).await;
+    let mut roots = RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_file(files.path("tls.crt"));
+    roots.add(certificate.expect("a certificate")).expect("a root");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = TlsConnector::from(Arc::new(config));
+    let tls = weigh(&broker, async || {
+        let name = ServerName::try_from("halley").expect("a name");
+        session(connector.connect(name, dial(&broker).await).await.expect("TLS")).await
+    })
+    .await;
+    say(format_args!(
+        "KiB of an idle session: {plain:.1} by ws, {tls:.1} by wss"
+    ));
+    assert!(tls < plain + 12.0, "{tls:.1} KiB by wss, {plain:.1} by ws");
+}
+
+#[tokio::test]
+async fn sighup_has_the_certificate_read_again_and_ends_nothing() {
+    let files = Files::new();
+    let mut broker = Broker::start(Settings {
+        in_memory: true,
+        extra: files.settings("1h"),
+        ..Settings::default()
+    })
+    .await;
+    files.renew();
+    kill_process(broker.pid(), Signal::HUP).expect("our own child can be signalled");
+    let reloads = "halley_tls_reloads_total{listener=\"public\",result=\"ok\"}";
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while broker.metrics().await.get(reloads) != Some(&1.0) {
+        assert!(Instant::now() < deadline, "it was not read again");
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert!(broker.terminate().await.success());
+}
+
+#[tokio::test]
+async fn t34_a_name_with_the_end_of_a_line_does_not_end_the_line_of_the_log() {
+    for format in ["text", "json"] {
+        let files = Files::new();
+        let odd = files.path("odd\n2033-05-18 INFO forged");
+        std::fs::copy(files.path("tls.crt"), &odd).expect("a file");
+        let tls = files
+            .settings("1h")
+            .replace(&format!("{:?}", files.path("tls.crt")), &format!("{odd:?}"));
+        let mut broker = Broker::start(Settings {
+            in_memory: true,
+            extra: format!("{tls}[logging]\nformat = {format:?}\n"),
+            ..Settings::default()
+        })
+        .await;
+        std::fs::write(&odd, "nothing").expect("a file");
+        kill_process(broker.pid(), Signal::HUP).expect("our own child can be signalled");
+        let failed = "halley_tls_reloads_total{listener=\"public\",result=\"failed\"}";
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while broker.metrics().await.get(failed) != Some(&1.0) {
+            assert!(Instant::now() < deadline, "it was not read again");
+            sleep(Duration::from_millis(10)).await;
+        }
+        assert!(broker.terminate().await.success());
+        let log = broker.log_tail();
+        let line = log
+            .lines()
+            .find(|line| line.contains("forged"))
+            .expect("it is said");
+        assert!(line.contains("the old one stays"), "{log}");
+        if format == "json" {
+            let said: Value = serde_json::from_str(line).expect("JSON");
+            assert!(
+                said["error"].as_str().expect("a text").contains("odd\n2033"),
+                "{line}"
+            );
+        }
+    }
+}
