@@ -8,7 +8,7 @@ use super::SettingsError;
 
 /// The users of a run, by their number. Credentials are never reported.
 ///
-/// In templates `{n}` is the number, `{user}` the name and `{token}` the token.
+/// In templates `{number}`, or `{n}`, is the number, `{user}` the name and `{token}` the token.
 #[derive(Debug, Clone, Serialize)]
 pub struct Users {
     /// What users are called, unless they are listed.
@@ -28,7 +28,7 @@ pub struct Users {
 
 impl Default for Users {
     fn default() -> Self {
-        Self::from_templates("bench-{n}", None)
+        Self::from_templates("bench-{number}", None)
     }
 }
 
@@ -192,6 +192,7 @@ impl Users {
 
 fn fill(template: &str, number: u32, user: &str, token: &str) -> String {
     template
+        .replace("{number}", &number.to_string())
         .replace("{n}", &number.to_string())
         .replace("{user}", user)
         .replace("{token}", token)
@@ -203,7 +204,7 @@ mod tests {
 
     #[test]
     fn names_and_tokens_come_from_templates() {
-        let users = Users::from_templates("agent-{n}", Some("secret-of-{user}"));
+        let users = Users::from_templates("agent-{number}", Some("secret-of-{user}"));
         assert_eq!(users.name(7), "agent-7");
         assert_eq!(users.headers(7), "Authorization: Bearer secret-of-agent-7\r\n");
     }

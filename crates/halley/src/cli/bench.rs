@@ -68,16 +68,16 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", help_heading = "Sessions")]
     cycles: Option<u32>,
 
-    /// What a user is called; {n} is its number, from 0 [default: bench-{n}]
+    /// What a user is called; {number} is its number, from 0 [default: bench-{number}]
     #[arg(long, value_name = "TEXT", help_heading = "Credentials")]
     user_template: Option<String>,
-    /// What it shows as its bearer token; {n} and {user} are filled in
+    /// What it shows as its bearer token; {number} and {user} are filled in
     #[arg(long, value_name = "TEXT", help_heading = "Credentials")]
     token_template: Option<String>,
     /// Users and tokens from a file instead: one a line, as name,token
     #[arg(long, value_name = "FILE", conflicts_with_all = ["user_template", "token_template"], help_heading = "Credentials")]
     users_file: Option<PathBuf>,
-    /// A header of every request, such as "X-User: {user}"; {n}, {user} and {token} are filled in; may be given more than once
+    /// A header of every request, such as "X-User: {user}"; {number}, {user} and {token} are filled in; may be given more than once
     #[arg(long, value_name = "HEADER", help_heading = "Credentials")]
     header: Vec<String>,
     /// What `ext` of handshakes has, such as {"token":"{token}"}
@@ -197,11 +197,11 @@ pub(super) struct Args {
 
 const EXAMPLES: &str = "\
 Halley, in two terminals (users with tokens, since events are addressed to users):
-  halley bench contact-centre --agents 2000 --token-template 'secret-{n}' --print-users > users.toml
+  halley bench contact-centre --agents 2000 --token-template 'secret-{number}' --print-users > users.toml
   halley serve --config users.toml
 
-  halley bench contact-centre --agents 2000 --token-template 'secret-{n}' --pid $(pgrep -x halley) --html report.html
-  halley bench reconnect-storm --agents 2000 --token-template 'secret-{n}' --pid $(pgrep -x halley)
+  halley bench contact-centre --agents 2000 --token-template 'secret-{number}' --pid $(pgrep -x halley) --html report.html
+  halley bench reconnect-storm --agents 2000 --token-template 'secret-{number}' --pid $(pgrep -x halley)
 
 Halley as it starts without a configuration (nobody has a name, so events are addressed by channel):
   halley bench fan-out --sessions 1000 --rate 10
@@ -380,7 +380,7 @@ fn settings(args: Args) -> Result<Settings, BenchError> {
 
 fn users(file: Option<PathBuf>, name: Option<&str>, token: Option<&str>) -> Result<Users, BenchError> {
     let Some(path) = file else {
-        return Ok(Users::from_templates(name.unwrap_or("bench-{n}"), token));
+        return Ok(Users::from_templates(name.unwrap_or("bench-{number}"), token));
     };
     let text =
         fs::read_to_string(&path).map_err(|error| SettingsError(format!("{}: {error}", path.display())))?;
@@ -529,6 +529,15 @@ mod tests {
             error.contains("fan-out has no --agents") && error.contains("--sessions"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn the_help_shows_what_stands_in_templates() {
+        use clap::CommandFactory as _;
+        // clap makes the end of a line of {n}.
+        let help = Line::command().render_long_help().to_string();
+        assert!(help.contains("[default: bench-{number}]"), "{help}");
+        assert!(help.contains("{number} and {user} are filled in"), "{help}");
     }
 
     #[test]
