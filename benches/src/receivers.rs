@@ -32,6 +32,7 @@ pub enum Clock {
 pub struct Receivers {
     sessions: Arc<Sessions>,
     dispatching: BoxFuture<'static, ()>,
+    turn: Arc<Turn>,
     batches: mpsc::Sender<Vec<Appended>>,
     last: Offset,
     data: Box<RawValue>,
@@ -144,6 +145,7 @@ impl Receivers {
         };
         Self {
             all: wires.into_iter().map(|wire| join(&sessions, wire)).collect(),
+            turn: Arc::default(),
             dispatching: dispatch::run(followed, Arc::clone(&sessions), metrics).boxed(),
             sessions,
             batches,
@@ -177,11 +179,10 @@ impl Receivers {
 
     /// One turn of dispatch. Whether it wants another one: it lets others have theirs in between.
     fn turn(&mut self) -> bool {
-        let turn = Arc::new(Turn::default());
-        let waker = Waker::from(Arc::clone(&turn));
+        let waker = Waker::from(Arc::clone(&self.turn));
         let ended = (self.dispatching.as_mut()).poll(&mut Context::from_waker(&waker));
         assert!(ended.is_pending(), "dispatch waits for the log again");
-        turn.0.load(Ordering::Relaxed)
+        self.turn.0.swap(false, Ordering::Relaxed)
     }
 
     /// Answers the pings that came out, as clients do.
