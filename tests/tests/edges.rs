@@ -343,6 +343,8 @@ async fn t26_sockets_whose_peers_are_frozen_are_ended() {
     let deadline = Instant::now() + PATIENCE;
     while it.broker.descriptors() > it.before.files + 8 {
         assert!(Instant::now() < deadline, "{ended:?}");
+        // Each look leaves its events in the log, which is in memory here.
+        sleep(Duration::from_secs(1)).await;
         it.look("waiting").await;
     }
     it.expect_recovery(count).await;

@@ -147,7 +147,12 @@ async fn sighup_has_the_certificate_read_again_and_ends_nothing() {
     kill_process(broker.pid(), Signal::HUP).expect("our own child can be signalled");
     let reloads = "halley_tls_reloads_total{listener=\"public\",result=\"ok\"}";
     let deadline = Instant::now() + Duration::from_secs(10);
-    while broker.metrics().await.get(reloads) != Some(&1.0) {
+    while broker
+        .metrics()
+        .await
+        .get(reloads)
+        .is_none_or(|count| *count < 1.0)
+    {
         assert!(Instant::now() < deadline, "it was not read again");
         sleep(Duration::from_millis(10)).await;
     }
@@ -173,7 +178,12 @@ async fn t34_a_name_with_the_end_of_a_line_does_not_end_the_line_of_the_log() {
         kill_process(broker.pid(), Signal::HUP).expect("our own child can be signalled");
         let failed = "halley_tls_reloads_total{listener=\"public\",result=\"failed\"}";
         let deadline = Instant::now() + Duration::from_secs(10);
-        while broker.metrics().await.get(failed) != Some(&1.0) {
+        while broker
+            .metrics()
+            .await
+            .get(failed)
+            .is_none_or(|count| *count < 1.0)
+        {
             assert!(Instant::now() < deadline, "it was not read again");
             sleep(Duration::from_millis(10)).await;
         }

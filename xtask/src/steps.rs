@@ -128,6 +128,12 @@ pub(crate) const ALL: &[Step] = &[
         run: || e2e("slow_client"),
     },
     Step {
+        name: "leaving",
+        why: "SIGTERM and halley drain: clients are let go one after the other, and go on with their sessions afterwards",
+        needs: &["release"],
+        run: || e2e("leaving"),
+    },
+    Step {
         name: "hostile",
         why: "900 things that nobody should send: each gets what it deserves, and the broker stays as it was",
         needs: &["release"],

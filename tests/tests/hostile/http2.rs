@@ -329,7 +329,6 @@ pub(crate) fn cases() -> Vec<Case> {
             frame(0xfa, 0xff, 0, b"whatever").repeat(1_000),
             Stays,
         ),
-        case("a goodbye", frame(GOAWAY, 0, 0, b"\0\0\0\0\0\0\0\0"), Stays),
         case(
             "a goodbye of four bytes",
             frame(GOAWAY, 0, 0, b"\0\0\0\0"),
