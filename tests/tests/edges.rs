@@ -121,6 +121,17 @@ impl It {
             .expect("a socket")
     }
 
+    /// Looks while all of the others are there, each of whom may take so much.
+    async fn expect_crowd(&mut self, count: usize, kib_each: u64) {
+        let during = self.look("during").await;
+        assert!(during.files >= count, "all of them are there: {}", during.files);
+        assert!(
+            during.kib < self.before.kib + count as u64 * kib_each + 4096,
+            "{} KiB",
+            during.kib
+        );
+    }
+
     /// Waits until the file descriptors of others are gone, and looks whether their memory is: what is freed stays with the
     /// allocator, which uses it again, but is no more than they needed while they were there.
     async fn expect_recovery(&mut self, count: usize) {
@@ -271,13 +282,7 @@ async fn t24_headers_that_come_byte_by_byte_end_and_delay_nobody() {
     .await;
     let streams = crowd(it.broker.public, count, "POST /cometd HTTP/1.1\r\nHost: h\r\nX: ").await;
     let dripping = tokio::spawn(drip(streams, b"x"));
-    let during = it.look("during").await;
-    assert!(during.files >= count, "all of them are there: {}", during.files);
-    assert!(
-        during.kib < it.before.kib + count as u64 * 24 + 4096,
-        "{} KiB",
-        during.kib
-    );
+    it.expect_crowd(count, 24).await;
     assert_eq!(dripping.await.expect("no panic"), count);
     it.expect_recovery(count).await;
 }
@@ -295,13 +300,7 @@ async fn t24_bodies_that_come_byte_by_byte_end_and_delay_nobody() {
         "POST /cometd HTTP/1.1\r\nHost: h\r\n{AUTHORIZATION}Content-Length: 60000\r\nConnection: close\r\n\r\n["
     );
     let dripping = tokio::spawn(drip(crowd(it.broker.public, count, &head).await, b" "));
-    let during = it.look("during").await;
-    assert!(during.files >= count, "all of them are there: {}", during.files);
-    assert!(
-        during.kib < it.before.kib + count as u64 * 32 + 4096,
-        "{} KiB",
-        during.kib
-    );
+    it.expect_crowd(count, 32).await;
     assert_eq!(dripping.await.expect("no panic"), count);
     // Each byte came alone, and kept no more than itself.
     it.expect_recovery(count).await;
@@ -330,13 +329,7 @@ async fn t26_sockets_whose_peers_are_frozen_are_ended() {
     let settings = format!("[websocket]\nping_interval = \"5s\"\npong_timeout = \"5s\"\n{ANY_NUMBER}");
     let mut it = It::start(format!("{count} frozen peers"), &settings).await;
     let streams = crowd(it.broker.public, count, &upgrade()).await;
-    let during = it.look("during").await;
-    assert!(during.files >= count, "all of them are there: {}", during.files);
-    assert!(
-        during.kib < it.before.kib + count as u64 * 16 + 4096,
-        "{} KiB",
-        during.kib
-    );
+    it.expect_crowd(count, 16).await;
     // The victim's own library answers pings only while it reads, which it does in looking.
     it.look("waiting").await;
     let ended = it.broker.metrics().await;
