@@ -135,7 +135,7 @@ pub(crate) const ALL: &[Step] = &[
     },
     Step {
         name: "hostile",
-        why: "900 things that nobody should send: each gets what it deserves, and the broker stays as it was",
+        why: "more than 800 things that nobody should send: each gets what it deserves, and the broker stays as it was",
         needs: &["release"],
         run: || e2e("hostile"),
     },

@@ -48,7 +48,7 @@ pub struct ApiKey {
     /// The SHA-256 of the key, in hexadecimal.
     #[serde(serialize_with = "redacted", deserialize_with = "digest")]
     pub hash: String,
-    /// What it may do: `publish`, `sessions`, `revoke`.
+    /// What it may do: `publish`, `sessions`, `revoke`, `drain`.
     #[serde(default = "ApiKey::default_actions")]
     pub actions: Vec<String>,
     /// The channels that it may publish to: patterns.
@@ -77,7 +77,7 @@ pub struct ApiCertificate {
     /// A URI in it.
     #[serde(default)]
     pub uri: String,
-    /// What it may do: `publish`, `sessions`, `revoke`.
+    /// What it may do: `publish`, `sessions`, `revoke`, `drain`.
     #[serde(default = "ApiKey::default_actions")]
     pub actions: Vec<String>,
     /// The channels that it may publish to: patterns.
