@@ -72,8 +72,7 @@ impl Left {
     /// A process with nobody in memory.
     fn process(&self) -> Arc<Sessions> {
         Arc::new(Sessions::new(
-            Arc::clone(&self.storage.log),
-            Arc::clone(&self.storage.sessions),
+            &self.storage,
             settings::revocations(),
             Arc::clone(&self.protocol),
             settings::sessions(),

@@ -131,8 +131,7 @@ impl Receivers {
         let storage = log::open("memory:", &settings::log()).expect("a log");
         let metrics = Arc::default();
         let sessions = Arc::new(Sessions::new(
-            Arc::clone(&storage.log),
-            Arc::clone(&storage.sessions),
+            &storage,
             settings::revocations(),
             Arc::new(clock.settings()),
             settings::sessions(),

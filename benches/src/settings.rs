@@ -15,6 +15,7 @@ pub fn log() -> log::Settings {
         retention_bytes: 4 << 30,
         dedup_window: Duration::from_secs(900),
         min_free_bytes: 0,
+        ..log::Settings::default()
     }
 }
 

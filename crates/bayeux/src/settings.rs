@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{ChannelPattern, Rules};
+use crate::{ChannelName, ChannelPattern, Rules, Traits};
 
 /// Times, rules and limits of every session. The defaults are CometD's where it has one.
 #[derive(Debug, Clone)]
@@ -57,6 +57,19 @@ pub struct Settings {
     pub max_inactivity: Duration,
     /// What a client can make us keep, and how much it may say at once.
     pub limits: Limits,
+}
+
+impl Settings {
+    /// How an event of a publisher is encoded and delivered. `is_lazy` is what the publisher wants.
+    pub fn traits(&self, channel: &ChannelName, for_everyone: bool, is_lazy: bool) -> Traits {
+        let mut traits = self.rules.traits(channel, for_everyone);
+        if is_lazy && traits.lazy.is_none() {
+            let lazy = self.rules.lazy(channel).filter(|lazy| !lazy.is_zero());
+            traits.lazy = Some(lazy.unwrap_or(self.max_lazy_timeout));
+        }
+        traits.timestamp = self.timestamps;
+        traits
+    }
 }
 
 /// What becomes of a replay from an offset that the log does not have: from before retention, or from another log.

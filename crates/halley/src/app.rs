@@ -21,7 +21,7 @@ use crate::dispatch;
 use crate::drain::{self, Drain};
 use crate::http::{self, Bounds, Shutdown, Tls, TlsError};
 use crate::ingest::Ingest;
-use crate::log::{self, LogError, Opened};
+use crate::log::{self, LogError};
 use crate::metrics::Metrics;
 use crate::quota::Quotas;
 use crate::services::Services;
@@ -131,8 +131,7 @@ impl App {
         let protocol = protocol(&config, &transports);
         let revocations = Arc::new(Revocations::load(Arc::clone(&storage.sessions)).await?);
         let sessions = Arc::new(Sessions::new(
-            Arc::clone(&storage.log),
-            Arc::clone(&storage.sessions),
+            &storage,
             Arc::clone(&revocations),
             Arc::new(protocol.clone()),
             options,
@@ -172,10 +171,7 @@ impl App {
                 Arc::clone(&metrics),
             ),
             sessions: Arc::clone(&sessions),
-            storage: Opened {
-                log: Arc::clone(&storage.log),
-                sessions: Arc::clone(&storage.sessions),
-            },
+            storage: storage.clone(),
             revocations: Arc::clone(&revocations),
             quotas: Arc::clone(&quotas),
             revoked_for: config.jwt.max_lifetime.0 + config.jwt.skew.0,

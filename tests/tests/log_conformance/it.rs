@@ -73,6 +73,7 @@ pub(crate) fn settings() -> Settings {
         retention_bytes: 1 << 30,
         dedup_window: Duration::from_secs(900),
         min_free_bytes: 0,
+        ..Settings::default()
     }
 }
 

@@ -32,6 +32,7 @@ fn record(it: &It, id: &str, cursor: u64, seen: SystemTime) -> SessionRecord {
             replays: 2,
         },
         seen,
+        node: None,
     }
 }
 

@@ -12,6 +12,7 @@ mod limits;
 mod listeners;
 mod log;
 mod logging;
+mod nats;
 mod network;
 mod services;
 mod session;
@@ -40,6 +41,7 @@ pub use limits::Limits;
 pub use listeners::{ApiCertificate, ApiKey, Internal, Public};
 pub use log::Log;
 pub use logging::{LogFormat, Logging};
+pub use nats::Nats;
 pub use network::Network;
 pub use services::Service;
 pub use session::{Activity, Overload, Replay, Session, Stale};
@@ -58,6 +60,8 @@ pub struct Config {
     pub internal: Internal,
     /// The event log.
     pub log: Log,
+    /// How it is reached on NATS.
+    pub nats: Nats,
     /// Sessions.
     pub session: Session,
     /// Older events for who asks for them.
@@ -288,6 +292,9 @@ impl Config {
                 return wrong(&format!("{listener}.tls.{key}"), reason);
             }
         }
+        if let Err((key, reason)) = self.nats.check() {
+            return wrong(&format!("nats.{key}"), reason);
+        }
         if let Err((key, reason)) = self.cloudevents.check() {
             return wrong(&format!("cloudevents.{key}"), &reason);
         }
@@ -390,6 +397,9 @@ impl Config {
             retention_bytes: self.log.retention_bytes.as_u64(),
             dedup_window: self.log.dedup_window.0,
             min_free_bytes: self.log.min_free.as_u64(),
+            records_for: self.session.resume_window.0,
+            protocol: self.protocol().into(),
+            shared: self.nats.shared(),
         }
     }
 }

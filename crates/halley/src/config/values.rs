@@ -41,6 +41,10 @@ pub(super) fn signing_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Resu
     text_of("secret", deserializer)
 }
 
+pub(super) fn password<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    text_of("password", deserializer)
+}
+
 pub(super) fn pem<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     text_of("pem", deserializer)
 }

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bayeux::{ChannelKind, ChannelName, ChannelPattern, Traits, codec};
+use bayeux::{ChannelKind, ChannelName, ChannelPattern, codec};
 use bytes::Bytes;
 use hyper::{HeaderMap, StatusCode};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -251,7 +251,9 @@ impl Ingest {
         self.require_shallow(asked.data)?;
         self.require_size(&channel, asked.data)?;
         Ok(Event {
-            traits: self.traits(&channel, &audience, asked.lazy),
+            traits: self
+                .protocol
+                .traits(&channel, audience == Audience::Everyone, asked.lazy),
             audience,
             channel,
             data: asked.data.to_owned(),
@@ -282,17 +284,6 @@ impl Ingest {
         }
     }
 
-    fn traits(&self, channel: &ChannelName, audience: &Audience, is_lazy: bool) -> Traits {
-        let rules = &self.protocol.rules;
-        let mut traits = rules.traits(channel, *audience == Audience::Everyone);
-        if is_lazy && traits.lazy.is_none() {
-            let lazy = rules.lazy(channel).filter(|lazy| !lazy.is_zero());
-            traits.lazy = Some(lazy.unwrap_or(self.protocol.max_lazy_timeout));
-        }
-        traits.timestamp = self.protocol.timestamps;
-        traits
-    }
-
     fn channel(&self, text: &str) -> Result<ChannelName, String> {
         if text.len() > self.limits.channel_bytes {
             return Err(format!(
@@ -321,7 +312,10 @@ impl Ingest {
     async fn append(&self, events: Vec<Event>) -> Result<Vec<Position>, (&'static str, Problem)> {
         self.log.append(events).await.map_err(|error| match error {
             LogError::Full { .. } => ("full", storage_full(&error)),
-            LogError::Stopped(_) | LogError::Unusable(_) => ("unavailable", unavailable(&error)),
+            LogError::Unanswered(_) => ("unanswered", unanswered(&error)),
+            LogError::Away(_) | LogError::Taken | LogError::Stopped(_) | LogError::Unusable(_) => {
+                ("unavailable", unavailable(&error))
+            }
         })
     }
 
@@ -612,6 +606,12 @@ fn too_many(again: ComeAgain) -> Problem {
         "more events a second than limits.publishes_per_publisher allows: none of these was stored",
     )
     .retry_after(again.seconds())
+}
+
+fn unanswered(error: &LogError) -> Problem {
+    let title = "Nobody knows what became of the events";
+    let detail = format!("{error}: each of them may be stored or not, so send them again with the same ids");
+    Problem::new(StatusCode::GATEWAY_TIMEOUT, "outcome-unknown", title, detail).retry_after(1)
 }
 
 fn unavailable(error: &LogError) -> Problem {

@@ -19,8 +19,9 @@ use tokio::sync::oneshot;
 use super::retention::{Bucket, Buckets};
 use super::tail::Tail;
 use super::{
-    Appended, Bounds, Epoch, EventLog, Followed, Interest, Limit, LogError, Opened, Page, Position,
-    Revocation, Revoked, SessionRecord, SessionStore, Settings, Wanted, random_epoch, random_secret,
+    Alone, Appended, Bounds, Epoch, EventLog, Followed, Interest, Limit, LogError, NodeId, Opened, Page,
+    Position, Revocation, Revoked, SessionRecord, SessionStore, Settings, Wanted, random_epoch,
+    random_secret,
 };
 use crate::event::{Audience, Event, wall_clock};
 
@@ -53,6 +54,7 @@ pub(super) fn open(place: &str, settings: &Settings) -> Result<Opened, LogError>
     });
     Ok(Opened {
         log,
+        nodes: Arc::new(Alone),
         sessions: Arc::new(Sessions {
             records: Mutex::default(),
             revocations: Mutex::default(),
@@ -150,6 +152,10 @@ impl EventLog for Memory {
 
     fn size_bytes(&self) -> u64 {
         self.shared.kept.read().bytes()
+    }
+
+    fn describe(&self) -> Vec<String> {
+        vec!["log: in memory, gone with this process".to_owned()]
     }
 }
 
@@ -316,6 +322,14 @@ impl SessionStore for Sessions {
 
     fn get(&self, client_id: &ClientId) -> BoxFuture<'static, Result<Option<SessionRecord>, LogError>> {
         future::ready(Ok(self.records.lock().get(client_id).cloned())).boxed()
+    }
+
+    fn adopt(
+        &self,
+        client_id: &ClientId,
+        _: Option<&NodeId>,
+    ) -> BoxFuture<'static, Result<Option<SessionRecord>, LogError>> {
+        self.get(client_id)
     }
 
     fn find(&self, wanted: Wanted) -> BoxFuture<'static, Result<Vec<ClientId>, LogError>> {

@@ -8,10 +8,12 @@
 
 mod file;
 mod memory;
+mod nodes;
 mod retention;
 mod tail;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -23,6 +25,9 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::event::{Audience, Event, Tenant, Token, UserId};
+
+use nodes::Alone;
+pub use nodes::{Answer, Asked, Counts, NodeId, Nodes, Question};
 
 /// One kind of log: the scheme of its URL, and how to open it.
 pub struct Kind {
@@ -45,11 +50,14 @@ pub const ALL: &[Kind] = &[
 ];
 
 /// A log and the session store that lives and dies with it.
+#[derive(Clone)]
 pub struct Opened {
     /// The events.
     pub log: Arc<dyn EventLog>,
     /// The session records.
     pub sessions: Arc<dyn SessionStore>,
+    /// Who shares them.
+    pub nodes: Arc<dyn Nodes>,
 }
 
 /// What an operator may choose, whatever the kind.
@@ -63,6 +71,93 @@ pub struct Settings {
     pub dedup_window: Duration,
     /// Publishes are refused while the disk has less free space than this, in bytes.
     pub min_free_bytes: u64,
+    /// How long a record is kept that nobody writes.
+    pub records_for: Duration,
+    /// How events are delivered that come into a shared log past every node.
+    pub protocol: Arc<bayeux::Settings>,
+    /// What a log needs to know that several nodes share.
+    pub shared: Shared,
+}
+
+/// How a log is reached and kept that several nodes share.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// What its streams, buckets and subjects begin with.
+    pub name: Box<str>,
+    /// What operators call this node; its process gets a name of its own, which begins with it.
+    pub node: Box<str>,
+    /// On how many servers each event and record is kept.
+    pub replicas: usize,
+    /// How long a publisher waits at most to hear what became of an event.
+    pub answer_within: Duration,
+    /// What is kept in memory of the newest events, in bytes, so that sessions that come back need not ask the servers.
+    pub recent_bytes: usize,
+    /// How this node says who it is.
+    pub credentials: Credentials,
+    /// TLS is insisted on, even if nothing below is said.
+    pub tls: bool,
+    /// Who vouches for the servers, instead of those whom the system trusts.
+    pub ca: Option<PathBuf>,
+    /// What this node shows to servers that ask for it: the certificate and its key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// How a node says who it is to the servers of a shared log.
+#[derive(Clone, Default)]
+pub enum Credentials {
+    /// It does not.
+    #[default]
+    None,
+    /// A file with a JWT and the seed of its nkey, as `nsc` writes it.
+    File(PathBuf),
+    /// The seed of an nkey.
+    NKey(String),
+    /// A user with a password.
+    User(String, String),
+    /// A token.
+    Token(String),
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::None => "none",
+            Self::File(_) => "a file",
+            Self::NKey(_) => "an nkey",
+            Self::User(..) => "a user",
+            Self::Token(_) => "a token",
+        })
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            retention: Duration::from_secs(24 * 3600),
+            retention_bytes: 8 << 30,
+            dedup_window: Duration::from_secs(900),
+            min_free_bytes: 256 << 20,
+            records_for: Duration::from_secs(3600),
+            protocol: Arc::default(),
+            shared: Shared::default(),
+        }
+    }
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            name: "halley".into(),
+            node: "halley".into(),
+            replicas: 3,
+            answer_within: Duration::from_secs(2),
+            recent_bytes: 64 << 20,
+            credentials: Credentials::None,
+            tls: false,
+            ca: None,
+            certificate: None,
+        }
+    }
 }
 
 /// Identifies one log for as long as its offsets mean the same.
@@ -142,6 +237,16 @@ pub enum LogError {
         /// Bytes that must stay free.
         min: u64,
     },
+    /// The engine that holds the log cannot be reached: nothing was stored, a publisher may try again later.
+    #[error("the log cannot be reached: {0}")]
+    Away(Arc<str>),
+    /// The engine that holds the log did not answer in time. What was being written may or may not be there: a publisher may
+    /// send it again with the same id.
+    #[error("the log did not answer in time: {0}")]
+    Unanswered(Arc<str>),
+    /// Another node has taken the session: what this one would write of it does not count.
+    #[error("the session is on another node")]
+    Taken,
     /// Writing or syncing failed. What was being written may or may not be there; nothing more is accepted.
     #[error("the log has stopped: {0}")]
     Stopped(Arc<str>),
@@ -182,6 +287,16 @@ pub trait EventLog: Send + Sync {
 
     /// Bytes on disk or in memory, for the metrics.
     fn size_bytes(&self) -> u64;
+
+    /// For how long the engine that holds the log has not been reached. Never for a log of this process.
+    fn away(&self) -> Option<Duration> {
+        None
+    }
+
+    /// What an operator should know of how events are kept, a line each.
+    fn describe(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// The stream of [`EventLog::follow`].
@@ -218,6 +333,9 @@ pub struct SessionRecord {
     pub state: bayeux::Snapshot,
     /// When the session was last known to be alive.
     pub seen: SystemTime,
+    /// The node that has it, or had it last, where several share the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeId>,
 }
 
 /// Who or what does not count any more, whatever is shown.
@@ -253,6 +371,9 @@ pub struct Revocation {
 pub type Wanted = Box<dyn Fn(&SessionRecord) -> bool + Send>;
 
 /// Session records. Writes are durable when their future resolves, and keep the order in which they were *called*.
+///
+/// Where several nodes share the store, only the node that a record names may write it: the writes of any other fail with
+/// [`LogError::Taken`].
 pub trait SessionStore: Send + Sync {
     /// Writes a whole record, its cursor included: what was there under this client id is gone.
     fn put(&self, record: SessionRecord) -> BoxFuture<'static, Result<(), LogError>>;
@@ -268,6 +389,22 @@ pub trait SessionStore: Send + Sync {
 
     /// Reads a record with its newest cursor. Sees every write that was called before.
     fn get(&self, client_id: &ClientId) -> BoxFuture<'static, Result<Option<SessionRecord>, LogError>>;
+
+    /// Reads a record with its newest cursor and makes it this node's, if it names `from` (or nobody, as in a store that no other
+    /// node shares). `None` when there is none, or it names another node by now: whoever wants it looks again.
+    fn adopt(
+        &self,
+        client_id: &ClientId,
+        from: Option<&NodeId>,
+    ) -> BoxFuture<'static, Result<Option<SessionRecord>, LogError>>;
+
+    /// The sessions that this node is found to have lost to another, from now on. There is one listener.
+    fn lost(&self) -> mpsc::UnboundedReceiver<ClientId> {
+        mpsc::unbounded_channel().1
+    }
+
+    /// This node has no more to do with a session; its record stays.
+    fn release(&self, _: &ClientId) {}
 
     /// The sessions whose records are wanted, in no order. Reads all of them: for operators, never for a client. Sees every
     /// write that was called before, but for cursors and when sessions were last seen.

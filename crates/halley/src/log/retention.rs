@@ -158,6 +158,7 @@ mod tests {
             retention_bytes: 160,
             dedup_window: HOUR,
             min_free_bytes: 0,
+            ..Settings::default()
         };
         let buckets = Buckets::new(VecDeque::new(), &settings, u64::MAX);
         It {

@@ -31,7 +31,7 @@ use routing::Routing;
 
 use crate::auth::{Browser, Denial, Principal, Revocations};
 use crate::event::{Tenant, Token};
-use crate::log::{EventLog, Interest, Limit, LogError, SessionRecord, SessionStore};
+use crate::log::{EventLog, Interest, Limit, LogError, Nodes, Opened, SessionRecord, SessionStore};
 use crate::metrics::Metrics;
 use crate::quota::{Address, Tally};
 
@@ -59,6 +59,7 @@ pub struct Sessions {
     by_address: Tally,
     log: Arc<dyn EventLog>,
     store: Arc<dyn SessionStore>,
+    nodes: Arc<dyn Nodes>,
     revocations: Arc<Revocations>,
     settings: Arc<bayeux::Settings>,
     options: Options,
@@ -132,10 +133,9 @@ impl Sending {
 const WIRE_BYTES: usize = 256 << 10;
 
 impl Sessions {
-    /// An empty registry over a log and a store.
+    /// An empty registry over a log and its store.
     pub fn new(
-        log: Arc<dyn EventLog>,
-        store: Arc<dyn SessionStore>,
+        storage: &Opened,
         revocations: Arc<Revocations>,
         settings: Arc<bayeux::Settings>,
         options: Options,
@@ -147,11 +147,12 @@ impl Sessions {
             routing_by_tenant: DashMap::new(),
             timers: Timers::new(Instant::now()),
             departures: std::array::from_fn(|_| AtomicU64::new(0)),
-            dispatched: AtomicU64::new(log.bounds().last.0),
+            dispatched: AtomicU64::new(storage.log.bounds().last.0),
             next_carrier: AtomicU64::new(1),
             by_address: Tally::default(),
-            log,
-            store,
+            log: Arc::clone(&storage.log),
+            store: Arc::clone(&storage.sessions),
+            nodes: Arc::clone(&storage.nodes),
             revocations,
             settings,
             options,
@@ -729,6 +730,7 @@ impl Sessions {
                 .clone(),
             state: state.session.snapshot(),
             seen: SystemTime::now(),
+            node: self.nodes.me().cloned(),
         }
     }
 

@@ -26,6 +26,7 @@ impl Broker {
             retention_bytes: u64::MAX,
             dedup_window: Duration::from_secs(60),
             min_free_bytes: 0,
+            ..log::Settings::default()
         };
         let opened = log::open("memory:", &settings).unwrap();
         let options = Options {
@@ -40,8 +41,7 @@ impl Broker {
         let revocations = Revocations::load(Arc::clone(&opened.sessions));
         let revocations = revocations.now_or_never().expect("in memory").expect("none");
         let sessions = Arc::new(Sessions::new(
-            Arc::clone(&opened.log),
-            Arc::clone(&opened.sessions),
+            &opened,
             revocations.into(),
             Arc::new(protocol),
             options,

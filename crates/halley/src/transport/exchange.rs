@@ -377,7 +377,13 @@ impl Exchange<'_> {
         let failure = match self.public.log.append(std::mem::take(&mut self.events)).await {
             Ok(_) => return Ok(()),
             Err(LogError::Full { .. }) => Failure::StorageFull,
-            Err(LogError::Stopped(_) | LogError::Unusable(_)) => Failure::PublishFailed,
+            Err(
+                LogError::Away(_)
+                | LogError::Unanswered(_)
+                | LogError::Taken
+                | LogError::Stopped(_)
+                | LogError::Unusable(_),
+            ) => Failure::PublishFailed,
         };
         for place in &self.places {
             if let Place::Reply(reply) = &mut self.exchanged.replies[*place] {

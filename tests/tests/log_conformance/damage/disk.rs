@@ -96,7 +96,7 @@ async fn the_log_takes_events_again_when_space_returns() {
     let Some(disk) = Disk::mount(128 * MIB) else {
         return;
     };
-    let Opened { log, sessions } = disk.open(32 * MIB);
+    let Opened { log, sessions, .. } = disk.open(32 * MIB);
     log.append(vec![everyone("/a", "1")])
         .await
         .expect("there is space");
@@ -176,6 +176,7 @@ fn record(opened: &Opened, state: Snapshot) -> SessionRecord {
         epoch: opened.log.epoch().clone(),
         state,
         seen: SystemTime::now(),
+        node: None,
     }
 }
 

@@ -56,8 +56,8 @@ use self::witness::Witness;
 use self::writer::{Change, Command, Writer};
 use super::retention::{Bucket, Buckets};
 use super::{
-    Bounds, Epoch, EventLog, Followed, Interest, Limit, LogError, Opened, Page, Position, Revocation,
-    Revoked, SessionRecord, SessionStore, Settings, Wanted,
+    Alone, Bounds, Epoch, EventLog, Followed, Interest, Limit, LogError, NodeId, Opened, Page, Position,
+    Revocation, Revoked, SessionRecord, SessionStore, Settings, Wanted,
 };
 use crate::event::Event;
 
@@ -115,6 +115,7 @@ pub(super) fn open(place: &str, settings: &Settings) -> Result<Opened, LogError>
         thread: Some(thread),
     });
     Ok(Opened {
+        nodes: Arc::new(Alone),
         log: file.clone(),
         sessions: file,
     })
@@ -203,6 +204,10 @@ impl EventLog for File {
     fn size_bytes(&self) -> u64 {
         self.shared.size_bytes.load(Ordering::Acquire)
     }
+
+    fn describe(&self) -> Vec<String> {
+        vec!["log: on this machine's disk, synced before every 201; one copy".to_owned()]
+    }
 }
 
 impl SessionStore for File {
@@ -233,6 +238,14 @@ impl SessionStore for File {
         }
         let settled = ask(&self.commands, Command::Settle);
         async { settled.await.map(|()| record)?.await }.boxed()
+    }
+
+    fn adopt(
+        &self,
+        client_id: &ClientId,
+        _: Option<&NodeId>,
+    ) -> BoxFuture<'static, Result<Option<SessionRecord>, LogError>> {
+        self.get(client_id)
     }
 
     fn find(&self, wanted: Wanted) -> BoxFuture<'static, Result<Vec<ClientId>, LogError>> {
