@@ -116,7 +116,8 @@ fn only_app_knows_every_part() {
     expect_known_only_by("api", &["app"]);
     expect_known_only_by("ingest", &["api", "app"]);
     expect_known_only_by("services", &["app", "transport"]);
-    expect_known_only_by("sessions", &["api", "app", "dispatch", "transport"]);
+    expect_known_only_by("cluster", &["app"]);
+    expect_known_only_by("sessions", &["api", "app", "cluster", "dispatch", "transport"]);
     expect_known_only_by("app", &["cli"]);
     expect_known_only_by("cli", &[]);
 }

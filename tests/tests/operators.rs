@@ -268,7 +268,9 @@ async fn a_request_without_meaning_is_a_problem_that_says_why() {
         ("DELETE", "/api/v1/sessions", 405, "GET"),
         ("GET", "/api/v1/sessions/0123456789abcdef", 405, "DELETE"),
         ("POST", "/api/v1/users/15000/sessions", 405, "DELETE"),
-        ("GET", "/api/v1/users/15000", 404, "/api/v1/users"),
+        ("DELETE", "/api/v1/users/15000", 405, "GET"),
+        ("POST", "/api/v1/nodes", 405, "GET"),
+        ("GET", "/api/v1/users/15000/calls", 404, "/api/v1/users"),
     ] {
         let answer = it.operate(method, path).await;
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());

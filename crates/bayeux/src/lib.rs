@@ -30,7 +30,7 @@ pub use replay_id::ReplayId;
 pub use reply::{Reconnect, Reply, ReplyAdvice};
 pub use rules::{Access, Rights, Rule, Rules};
 pub use session::{
-    AUTH_CHANNEL, Answer, Call, CallResult, Direct, Handover, LogEnds, Output, PageRead, Publish, Routes,
-    Session, Snapshot, Subscription, defer_handshake, deny_handshake,
+    AUTH_CHANNEL, Answer, Call, CallResult, Direct, Handover, LastReply, LogEnds, Output, PageRead, Publish,
+    Routes, Session, Snapshot, Subscription, defer_handshake, deny_handshake,
 };
 pub use settings::{Activity, Limits, Settings, StaleReplay};

@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::api::{Access, AccessError, Api, ApiService};
 use crate::auth::{self, AuthError, Browsers, Revocations};
+use crate::cluster::Cluster;
 use crate::config::{self, ClientCertificates, Config};
 use crate::cors::Cors;
 use crate::denials::Denials;
@@ -181,6 +182,14 @@ impl App {
             attending: Box::new(move || counted.attending()),
             ready: AtomicBool::new(true),
         });
+        let attending = Arc::clone(&public);
+        let cluster = Arc::new(Cluster {
+            storage: storage.clone(),
+            sessions: Arc::clone(&sessions),
+            revocations: Arc::clone(&revocations),
+            drain: Arc::clone(&api.drain),
+            attending: Box::new(move || attending.attending()),
+        });
         let addresses = (
             local(&public_listener, config.public.listen),
             local(&internal_listener, config.internal.listen),
@@ -196,6 +205,7 @@ impl App {
                 Arc::clone(&sessions),
                 metrics,
             )),
+            tokio::spawn(cluster.run(shutdown.clone())),
             tokio::spawn(Arc::clone(&sessions).run_timers(shutdown.clone())),
             tokio::spawn(sessions.run_sweeper(shutdown.clone())),
             tokio::spawn(retain(Arc::clone(&storage.log), shutdown.clone())),

@@ -66,6 +66,10 @@ pub struct Metrics {
     pub log_reads: Counter,
     /// Dormant sessions that came back.
     pub resumes: Counter,
+    /// Sessions that were taken from another node.
+    pub adoptions: Counter,
+    /// Sessions that another node has taken.
+    pub departures: Counter,
     /// Times that a session was told that events it had not seen are gone.
     pub gaps: Counter,
     /// Seconds from taking a publish to its being durable.
@@ -124,6 +128,8 @@ impl Default for Metrics {
             fell_behind: Counter::default(),
             log_reads: Counter::default(),
             resumes: Counter::default(),
+            adoptions: Counter::default(),
+            departures: Counter::default(),
             gaps: Counter::default(),
             append_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 14)),
             service_calls: Family::default(),
@@ -197,6 +203,16 @@ impl Default for Metrics {
             "resumes",
             "Dormant sessions that came back",
             metrics.resumes.clone(),
+        );
+        all.register(
+            "sessions_adopted",
+            "Sessions taken from another node",
+            metrics.adoptions.clone(),
+        );
+        all.register(
+            "sessions_departed",
+            "Sessions that another node has taken",
+            metrics.departures.clone(),
         );
         all.register(
             "gap",

@@ -30,6 +30,8 @@ fn record(it: &It, id: &str, cursor: u64, seen: SystemTime) -> SessionRecord {
             cursor: Offset(cursor),
             extensions: vec!["ack".into()],
             replays: 2,
+            fresh: false,
+            reply: None,
         },
         seen,
         node: None,

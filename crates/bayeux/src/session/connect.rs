@@ -24,13 +24,13 @@ const FRAME_BYTES: usize = 48 << 10;
 /// The connects of one session.
 #[derive(Debug, Default)]
 pub(crate) struct Connects {
-    held: Option<Held>,
+    pub(super) held: Option<Held>,
     /// An older connect's carrier, to be told that a newer one took over.
     superseded: Vec<Carrier>,
     /// The kind of carrier that was last given advice.
     advised: Option<CarrierKind>,
     /// The last reply is known not to have arrived.
-    reply_lost: bool,
+    pub(super) reply_lost: bool,
     /// The id of the last connect that was answered on an exchange.
     answered_id: Option<Box<RawValue>>,
     /// It was another one than before. A client whose connects all have the same id says nothing with it.
@@ -42,11 +42,11 @@ pub(crate) struct Connects {
 }
 
 #[derive(Debug)]
-struct Held {
-    carrier: Carrier,
+pub(super) struct Held {
+    pub(super) carrier: Carrier,
     asked: Asked,
-    advice: Advice,
-    interval: Duration,
+    pub(super) advice: Advice,
+    pub(super) interval: Duration,
     deadline: Instant,
     /// Answer without waiting for an event.
     due: bool,
@@ -60,7 +60,7 @@ struct Held {
 
 /// What the answer to a connect tells the client to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Advice {
+pub(super) enum Advice {
     /// What it knows.
     Known,
     /// To connect again.
@@ -81,14 +81,26 @@ impl Connects {
 
     /// Whether a connect with this id was answered last.
     fn repeats(&self, id: Option<&RawValue>) -> bool {
-        let answered = self.answered_id.as_deref().map(RawValue::get);
-        self.ids_differ && answered.is_some() && answered == id.map(RawValue::get)
+        let answered = self.telling_id();
+        answered.is_some() && answered == id.map(RawValue::get)
+    }
+
+    /// The id of the connect that was answered last, if another one with it is the same request again.
+    pub(super) fn telling_id(&self) -> Option<&str> {
+        let answered = self.answered_id.as_deref().filter(|_| self.ids_differ);
+        answered.map(RawValue::get)
     }
 
     fn note_answered(&mut self, id: Option<&RawValue>) {
         let before = self.answered_id.as_deref().map(RawValue::get);
         self.ids_differ = before != id.map(RawValue::get);
         self.answered_id = id.map(ToOwned::to_owned);
+    }
+
+    /// This is the id of the connect that was answered last, elsewhere.
+    pub(super) fn take_up(&mut self, id: &str) {
+        self.answered_id = RawValue::from_string(id.to_owned()).ok();
+        self.ids_differ = true;
     }
 
     pub(super) fn is_held(&self) -> bool {
@@ -345,7 +357,7 @@ impl Session {
         ReplyAdvice::retry(interval, settings.timeout).until(max_interval)
     }
 
-    fn answer(&mut self, now: Instant) -> Option<Output> {
+    pub(super) fn answer(&mut self, now: Instant) -> Option<Output> {
         let held = self.connects.held.take()?;
         let mut reply = Box::new(held.asked.reply());
         let interval = held.interval.max(self.connects.busy);

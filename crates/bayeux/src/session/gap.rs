@@ -139,6 +139,7 @@ mod tests {
             cursor: Offset(1000),
             extensions: extensions.iter().map(|name| (*name).into()).collect(),
             replays: 0,
+            ..Snapshot::default()
         };
         let ends = LogEnds {
             first: Offset(1),

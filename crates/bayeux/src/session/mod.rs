@@ -12,6 +12,7 @@ mod gap;
 mod greeting;
 mod handshake;
 mod life;
+mod parting;
 mod proof;
 mod publish;
 mod replay;
@@ -33,6 +34,7 @@ pub use credentials::AUTH_CHANNEL;
 pub use delivery::{Handover, PageRead};
 pub use direct::Direct;
 pub use handshake::{defer as defer_handshake, deny as deny_handshake};
+pub use parting::LastReply;
 pub use service::{Call, CallResult};
 pub use snapshot::{Snapshot, Subscription};
 
@@ -190,6 +192,12 @@ impl Session {
         let is_of_another_log = !same_log || cursor > ends.last;
         let window = Window::new(cursor.min(ends.last), ends.last);
         let mut session = Self::new(id, settings, rights, window, now);
+        // A record that is older than its cursor says nothing of what is after it.
+        let reply = snapshot.reply.filter(|reply| same_log && reply.through > cursor);
+        if let Some(reply) = reply.filter(|reply| reply.through <= ends.last) {
+            session.window = Window::half_way(cursor, reply.through, ends.last);
+            session.take_up_reply(&reply);
+        }
         // The client's numbers are of another log, too, and could be taken for those of replies from this one; or of the next,
         // if the record did not say that they count anew.
         let replays = snapshot.replays.saturating_add(u8::from(is_of_another_log));
@@ -206,7 +214,9 @@ impl Session {
                 subscription.replay = None;
             }
         }
-        session.life.connected();
+        if !snapshot.fresh {
+            session.life.connected();
+        }
         if is_of_another_log {
             session.gap = Some(Gap::of_another_log(ends.first));
         }
@@ -220,6 +230,8 @@ impl Session {
             cursor: self.cursor(),
             extensions: self.agreed.names(),
             replays: self.agreed.replays,
+            fresh: !self.was_connected(),
+            reply: self.last_reply(),
         }
     }
 

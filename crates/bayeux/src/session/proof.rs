@@ -113,7 +113,7 @@ impl Session {
     }
 
     /// Returns whether there were any.
-    fn take_pongs_back(&mut self, carrier: Carrier) -> bool {
+    pub(super) fn take_pongs_back(&mut self, carrier: Carrier) -> bool {
         let left = self.proof.left.take_if(|(left, _)| *left == carrier);
         let after = match left {
             // A new page may be quicker than the close of the old one.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::LastReply;
 use crate::{ChannelPattern, Offset};
 
 /// A subscription, and where in the log it began.
@@ -47,4 +48,15 @@ pub struct Snapshot {
     /// How often it has gone back in the log to replay.
     #[serde(default)]
     pub replays: u8,
+    /// Its client has not connected yet.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fresh: bool,
+    /// What the last reply brought after the cursor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<LastReply>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }

@@ -64,6 +64,13 @@ impl Window {
         }
     }
 
+    /// The same, when everything up to `sent` was handed over before: it is sent again if it turns out not to have arrived.
+    pub(crate) fn half_way(cursor: Offset, sent: Offset, end: Offset) -> Self {
+        let mut window = Self::new(sent, end);
+        window.proven = cursor;
+        window
+    }
+
     pub(crate) fn proven(&self) -> Offset {
         self.proven
     }

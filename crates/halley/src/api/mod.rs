@@ -110,7 +110,7 @@ impl Api {
                 Err(refusal) => refusal,
             },
             (&Method::GET | &Method::HEAD, "/livez") => http::text(StatusCode::OK, "ok\n"),
-            (&Method::GET | &Method::HEAD, "/readyz") => self.readiness(),
+            (&Method::GET | &Method::HEAD, "/readyz") => self.readiness(request.uri().query()),
             (&Method::GET | &Method::HEAD, "/metrics") => self.metrics(),
             (_, "/livez" | "/readyz" | "/metrics") => not_allowed("GET, HEAD"),
             _ => match Question::read(request.method(), &path, request.uri().query()) {
@@ -174,15 +174,28 @@ impl Api {
             })
     }
 
-    fn readiness(&self) -> Reply {
-        let why_not = if self.drain.is_on() {
-            "draining: clients are let go, and then this process ends\n"
-        } else if self.ready.load(Ordering::Acquire) {
-            return http::text(StatusCode::OK, "ready\n");
+    fn readiness(&self, query: Option<&str>) -> Reply {
+        let away = self.storage.log.away().filter(|away| *away >= PATIENCE);
+        let (status, mut said) = if self.drain.is_on() {
+            let why_not = "draining: clients are let go, and then this process ends";
+            (StatusCode::SERVICE_UNAVAILABLE, why_not.to_owned())
+        } else if !self.ready.load(Ordering::Acquire) {
+            let why_not = "not ready: the log has stopped";
+            (StatusCode::SERVICE_UNAVAILABLE, why_not.to_owned())
+        } else if let Some(away) = away {
+            let why_not = format!("not ready: the log has not been reached for {} s", away.as_secs());
+            (StatusCode::SERVICE_UNAVAILABLE, why_not)
         } else {
-            "not ready: the log has stopped\n"
+            (StatusCode::OK, "ready".to_owned())
         };
-        http::text(StatusCode::SERVICE_UNAVAILABLE, why_not)
+        if query == Some("verbose") {
+            for line in self.storage.log.describe() {
+                said.push('\n');
+                said.push_str(&line);
+            }
+        }
+        said.push('\n');
+        http::text(status, said)
     }
 
     fn metrics(&self) -> Reply {
@@ -203,6 +216,9 @@ impl Api {
     }
 }
 
+/// How long a node whose log cannot be reached goes on as if it came back at once.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What publishers are told who come too late: another node, or the next process, takes it.
 fn draining() -> Problem {
     let title = "This node is about to end";
@@ -212,7 +228,7 @@ fn draining() -> Problem {
 
 fn nothing_at(path: &str) -> Reply {
     let detail = format!(
-        "there is nothing at {path}; see /api/v1/events, /api/v1/sessions, /api/v1/users, /api/v1/revocations, /api/v1/drain, /livez, /readyz, /metrics"
+        "there is nothing at {path}; see /api/v1/events, /api/v1/sessions, /api/v1/users, /api/v1/nodes, /api/v1/revocations, /api/v1/drain, /livez, /readyz, /metrics"
     );
     Problem::new(
         StatusCode::NOT_FOUND,

@@ -12,7 +12,7 @@ use crate::auth::unix_time;
 use crate::config::Span;
 use crate::event::{Tenant, UserId};
 use crate::http::{self, Reply};
-use crate::log::{LogError, Revocation, Revoked};
+use crate::log::{Answer, LogError, Question, Revocation, Revoked};
 use crate::problem::Problem;
 use crate::sessions::PublicId;
 
@@ -64,19 +64,33 @@ impl Api {
             until,
         };
         // Begun before sessions are looked at, so that none slips in between; and those are ended before the disk is waited for.
-        let kept = self.revocations.add(revocation);
-        let ended = self.sessions.revoke(&what);
+        let kept = self.revocations.add(revocation.clone());
+        let mut ended = self.sessions.revoke(&what);
         match kept.await {
-            Ok(()) => http::json(
-                StatusCode::CREATED,
-                json!({ "disconnected": ended, "until": until }).to_string(),
-            ),
+            Ok(()) => {
+                // Those that do not answer are not there, and read the store when they are.
+                for (_, answer) in self.storage.nodes.ask_all(Question::Revoke(revocation)).await {
+                    ended += match answer {
+                        Some(Answer::Ended(elsewhere)) => elsewhere,
+                        Some(Answer::Done | Answer::Sessions(_) | Answer::Counts(_)) | None => 0,
+                    };
+                }
+                http::json(
+                    StatusCode::CREATED,
+                    json!({ "disconnected": ended, "until": until }).to_string(),
+                )
+            }
             Err(error) => unavailable(&error),
         }
     }
 
     async fn pardon(&self, what: &Revoked) -> Reply {
-        match self.revocations.remove(what).await {
+        let removed = self.revocations.remove(what).await;
+        if removed.is_ok() {
+            let question = Question::Pardon(what.clone());
+            drop(self.storage.nodes.ask_all(question).await);
+        }
+        match removed {
             Ok(true) => http::json(StatusCode::OK, "{}"),
             Ok(false) => Problem::new(
                 StatusCode::NOT_FOUND,

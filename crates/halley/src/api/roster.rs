@@ -1,5 +1,6 @@
 //! What operators do with sessions: `GET /api/v1/sessions`, `DELETE /api/v1/sessions/{id}` and
-//! `DELETE /api/v1/users/{user}/sessions`. docs/operations.md says what they answer.
+//! `DELETE /api/v1/users/{user}/sessions`; and what they ask of all nodes: `GET /api/v1/users/{user}` and `GET /api/v1/nodes`.
+//! docs/operations.md says what they answer.
 
 use std::borrow::Cow;
 
@@ -8,9 +9,10 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
 use super::{Api, not_allowed};
+use crate::drain::Attending;
 use crate::event::{Tenant, UserId};
 use crate::http::{self, Reply};
-use crate::log::LogError;
+use crate::log::{self as nodes, LogError};
 use crate::problem::Problem;
 use crate::sessions::{Ended, Listed, PublicId};
 
@@ -23,6 +25,10 @@ pub(super) enum Question {
     End(PublicId),
     /// The end of all of a user.
     EndAllOf(Tenant, UserId),
+    /// Where the sessions of a user are.
+    User(Tenant, UserId),
+    /// Which nodes there are, and how much each has.
+    Nodes,
 }
 
 /// Which part of the sessions.
@@ -52,7 +58,13 @@ impl Question {
                 let tenant = Page::parse(query.unwrap_or_default())?.tenant;
                 Ok(Self::EndAllOf(tenant, user))
             }),
+            (&Method::GET, ["users", user]) => parse_user(user).and_then(|user| {
+                let tenant = Page::parse(query.unwrap_or_default())?.tenant;
+                Ok(Self::User(tenant, user))
+            }),
+            (&Method::GET, ["nodes"]) => Ok(Self::Nodes),
             (_, ["sessions", _] | ["users", _, "sessions"]) => return Some(Err(not_allowed("DELETE"))),
+            (_, ["users", _] | ["nodes"]) => return Some(Err(not_allowed("GET"))),
             _ => return None,
         };
         Some(question.map_err(|detail| {
@@ -96,7 +108,60 @@ impl Api {
                 ended => said(ended),
             },
             Question::EndAllOf(tenant, user) => said(self.sessions.disconnect_user(&tenant, &user).await),
+            Question::User(tenant, user) => self.find_user(tenant, user).await,
+            Question::Nodes => self.list_nodes().await,
         }
+    }
+
+    /// The sessions of a user in memory, wherever they are.
+    async fn find_user(&self, tenant: Tenant, user: UserId) -> Reply {
+        let (listed, _) = self.sessions.list(Some((&tenant, &user)), None, PAGE_MAX);
+        let mut sessions: Vec<Value> = listed.iter().map(describe).collect();
+        if let Some(me) = self.storage.nodes.me() {
+            for session in &mut sessions {
+                session["node"] = (*me.0).into();
+            }
+        }
+        let mut silent = Vec::new();
+        let question = nodes::Question::User(tenant, user.clone());
+        for (node, answer) in self.storage.nodes.ask_all(question).await {
+            let Some(nodes::Answer::Sessions(found)) = answer else {
+                silent.push(Value::from(&*node.0));
+                continue;
+            };
+            sessions.extend(found.into_iter().map(|(id, subscriptions, attended)| {
+                json!({
+                    "id": id,
+                    "user": user.to_string(),
+                    "subscriptions": subscriptions,
+                    "attended": attended,
+                    "node": &*node.0,
+                })
+            }));
+        }
+        http::json(StatusCode::OK, answer_of("sessions", sessions, silent))
+    }
+
+    async fn list_nodes(&self) -> Reply {
+        let Attending { sockets, connects } = (self.attending)();
+        let me = nodes::Counts {
+            sessions: self.sessions.count(),
+            sockets,
+            connects,
+            draining: self.drain.is_on(),
+        };
+        let name = self.storage.nodes.me().map_or("", |me| &*me.0);
+        let mut all = vec![count(name, me)];
+        let mut silent = Vec::new();
+        for (node, answer) in self.storage.nodes.ask_all(nodes::Question::Counts).await {
+            match answer {
+                Some(nodes::Answer::Counts(counts)) => all.push(count(&node.0, counts)),
+                Some(nodes::Answer::Done | nodes::Answer::Ended(_) | nodes::Answer::Sessions(_)) | None => {
+                    silent.push(Value::from(&*node.0));
+                }
+            }
+        }
+        http::json(StatusCode::OK, answer_of("nodes", all, silent))
     }
 
     fn list(&self, page: &Page) -> Reply {
@@ -110,6 +175,26 @@ impl Api {
         answer.insert("sessions".into(), listed.into());
         http::json(StatusCode::OK, Value::from(answer).to_string())
     }
+}
+
+/// What was found, and which nodes did not say in time what they have.
+fn answer_of(what: &str, found: Vec<Value>, silent: Vec<Value>) -> String {
+    let mut answer = Map::new();
+    answer.insert(what.to_owned(), found.into());
+    if !silent.is_empty() {
+        answer.insert("unanswered".to_owned(), silent.into());
+    }
+    Value::from(answer).to_string()
+}
+
+fn count(node: &str, counts: nodes::Counts) -> Value {
+    json!({
+        "node": node,
+        "sessions": counts.sessions,
+        "sockets": counts.sockets,
+        "connects": counts.connects,
+        "draining": counts.draining,
+    })
 }
 
 fn describe(listed: &Listed) -> Value {

@@ -43,11 +43,28 @@ impl Revocations {
 
     /// Revokes: for everyone who is judged from now on, and for good when the future resolves.
     pub fn add(&self, revocation: Revocation) -> BoxFuture<'static, Result<(), LogError>> {
-        self.known
-            .write()
-            .insert(revocation.what.clone(), revocation.clone());
-        self.any.store(true, Ordering::Release);
+        self.learn(revocation.clone());
         self.store.revoke(revocation)
+    }
+
+    /// Heeds what was revoked elsewhere, and is in the store.
+    pub fn learn(&self, revocation: Revocation) {
+        self.known.write().insert(revocation.what.clone(), revocation);
+        self.any.store(true, Ordering::Release);
+    }
+
+    /// Forgets what was taken back elsewhere.
+    pub fn unlearn(&self, what: &Revoked) {
+        self.known.write().remove(what);
+    }
+
+    /// Reads the store again, where others may have revoked and taken back meanwhile.
+    pub async fn reload(&self) -> Result<(), LogError> {
+        let all = self.store.revocations().await?;
+        let known: HashMap<_, _> = all.into_iter().map(|one| (one.what.clone(), one)).collect();
+        self.any.store(!known.is_empty(), Ordering::Release);
+        *self.known.write() = known;
+        Ok(())
     }
 
     /// Takes back a revocation, if there is one.

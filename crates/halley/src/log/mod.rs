@@ -19,7 +19,8 @@ use std::time::{Duration, SystemTime};
 
 use bayeux::{ChannelPattern, ClientId, Delivery, Offset};
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::FutureExt;
+use futures::future::{self, BoxFuture};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -287,6 +288,12 @@ pub trait EventLog: Send + Sync {
 
     /// Bytes on disk or in memory, for the metrics.
     fn size_bytes(&self) -> u64;
+
+    /// Resolves when everything that was durable before the call can be seen here: where several nodes share the log, this one
+    /// may be a little behind.
+    fn catch_up(&self) -> BoxFuture<'static, Result<(), LogError>> {
+        future::ready(Ok(())).boxed()
+    }
 
     /// For how long the engine that holds the log has not been reached. Never for a log of this process.
     fn away(&self) -> Option<Duration> {

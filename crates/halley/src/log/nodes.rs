@@ -39,9 +39,6 @@ pub enum Question {
     User(Tenant, UserId),
     /// How much it has in memory.
     Counts,
-    /// To hand over what a service answered to a session that was here when it asked. The bytes are the business of
-    /// whoever asks.
-    Direct(ClientId, Box<str>),
 }
 
 /// What it answers.

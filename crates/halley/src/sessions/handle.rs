@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use bayeux::{Carrier, ClientId, Session};
+use bayeux::{Carrier, ClientId, Reply, Session};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
@@ -71,6 +71,10 @@ pub(super) struct State {
     pub(super) stage: Stage,
     /// Tasks that wait for this session to have something for their carrier; one, but for moments of take-over.
     pub(super) waiting: Vec<(Carrier, Waker)>,
+    /// The reply to the connect that is held here, when the session is taken up by another node.
+    pub(super) parting: Option<(Carrier, Box<Reply>)>,
+    /// It was.
+    pub(super) moved: bool,
     /// Sockets, which are written to without waking their tasks.
     pub(super) wires: Wires,
     /// Events were handed over that dispatch is about to send.

@@ -6,6 +6,7 @@
 mod crowd;
 mod handle;
 mod lifetime;
+mod moving;
 mod room;
 mod roster;
 mod sleep;
@@ -253,7 +254,9 @@ impl Sessions {
         let answer = state.session.greet(now, carrier, message, reply, &mut routes);
         self.heed_revocations(&handle, &mut state);
         let listens = !state.session.subscriptions().is_empty();
-        let written = listens.then(|| self.put(&handle, &mut state));
+        // Its first connect may come to another node.
+        let is_shared = self.nodes.me().is_some();
+        let written = (listens || is_shared).then(|| self.put(&handle, &mut state));
         if state.session.is_over() {
             self.remove(&handle, &mut state);
         }
@@ -454,7 +457,8 @@ impl Sessions {
     /// Takes what the session has for a carrier, up to `room` bytes of events. Returns whether there may be more.
     fn drain(&self, state: &mut State, carrier: Carrier, room: usize, outputs: &mut Vec<Output>) -> bool {
         if state.stage == Stage::Gone && !state.session.is_over() {
-            outputs.push(Output::Superseded);
+            let parting = state.parting.take_if(|(waits, _)| *waits == carrier);
+            outputs.push(parting.map_or(Output::Superseded, |(_, reply)| Output::Reply(reply)));
             return false;
         }
         let dispatched = self.dispatched.load(Ordering::Acquire);
@@ -753,12 +757,13 @@ impl Sessions {
         for subscription in state.session.subscriptions() {
             routing.unsubscribe(&subscription.pattern, &subscriber);
         }
+        self.store.release(&handle.client_id);
     }
 
     /// Ends a session for good.
     fn remove(&self, handle: &Arc<Handle>, state: &mut State) {
-        self.leave(handle, state);
         self.forget(handle, state);
+        self.leave(handle, state);
     }
 
     /// Takes a session's record away: it does not come back after it has left memory.
@@ -785,6 +790,8 @@ impl Handle {
             token,
             stage: Stage::Here,
             waiting: Vec::new(),
+            parting: None,
+            moved: false,
             wires: Wires::default(),
             awaits_sending: false,
             answered: None,

@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bayeux::{ClientId, Offset};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Sessions;
 use super::handle::{Handle, PublicId, Stage, Subscriber};
 use crate::event::{Tenant, UserId};
-use crate::log::{LogError, Wanted};
+use crate::log::{Answer, LogError, Question, Wanted};
 use crate::logging::Shown;
 
 /// A session in memory, as operators see it.
@@ -65,27 +65,27 @@ impl Sessions {
         (listed.collect(), has_more)
     }
 
-    /// Ends one session, in memory or dormant, if there is one of this name.
+    /// Ends one session, in memory or dormant, on whatever node, if there is one of this name.
     pub async fn disconnect_one(&self, id: PublicId) -> Result<Ended, LogError> {
-        let handle = self
-            .by_id
-            .iter()
-            .find(|entry| entry.value().public_id == id)
-            .map(|entry| Arc::clone(entry.value()));
-        if handle.is_some_and(|handle| self.disconnect(&handle)) {
-            return Ok(Ended {
-                disconnected: 1,
-                forgotten: 0,
-            });
+        let mut ended = Ended::default();
+        if self.disconnect_here(id) {
+            ended.disconnected = 1;
+        } else {
+            ended.disconnected = self
+                .end_elsewhere(Question::EndSession(id.to_string().into()))
+                .await;
+        }
+        if ended.disconnected > 0 {
+            return Ok(ended);
         }
         self.forget_dormant(Box::new(move |record| PublicId::of(&record.client_id) == id))
             .await
     }
 
-    /// Ends every session of a user, in memory or dormant.
+    /// Ends every session of a user, in memory or dormant, on whatever node.
     pub async fn disconnect_user(&self, tenant: &Tenant, user: &UserId) -> Result<Ended, LogError> {
-        let handles = self.of_user(tenant, user);
-        let disconnected = handles.iter().filter(|handle| self.disconnect(handle)).count();
+        let question = Question::EndUser(tenant.clone(), user.clone());
+        let disconnected = self.disconnect_user_here(tenant, user) + self.end_elsewhere(question).await;
         let (whose, name) = (tenant.clone(), Arc::clone(&user.0));
         let dormant = self
             .forget_dormant(Box::new(move |record| {
@@ -98,6 +98,36 @@ impl Sessions {
         };
         info!(user = %Shown(user), ?ended, "an operator ended the sessions of a user");
         Ok(ended)
+    }
+
+    /// Ends the session in memory that has this name.
+    pub fn disconnect_here(&self, id: PublicId) -> bool {
+        let handle = self
+            .by_id
+            .iter()
+            .find(|entry| entry.value().public_id == id)
+            .map(|entry| Arc::clone(entry.value()));
+        handle.is_some_and(|handle| self.disconnect(&handle))
+    }
+
+    /// Ends the sessions in memory of a user, and says how many there were.
+    pub fn disconnect_user_here(&self, tenant: &Tenant, user: &UserId) -> usize {
+        let handles = self.of_user(tenant, user);
+        handles.iter().filter(|handle| self.disconnect(handle)).count()
+    }
+
+    async fn end_elsewhere(&self, question: Question) -> usize {
+        let answers = self.nodes.ask_all(question).await;
+        answers
+            .into_iter()
+            .map(|(node, answer)| match answer {
+                Some(Answer::Ended(ended)) => ended,
+                Some(Answer::Done | Answer::Sessions(_) | Answer::Counts(_)) | None => {
+                    warn!(%node, "a node did not say whether it has ended sessions; their records are removed");
+                    0
+                }
+            })
+            .sum()
     }
 
     /// Ends a session in memory: it gets what was published before, then it is told. Returns whether it was there.
@@ -138,6 +168,9 @@ impl Sessions {
                 ended.disconnected += 1;
                 continue;
             }
+            if self.nodes.me().is_some() && !self.take_for_removal(&client_id).await? {
+                continue;
+            }
             self.store.remove(&client_id).await?;
             // Whoever read the record before has to look again, and finds none.
             self.departures_of(&client_id).fetch_add(1, Ordering::AcqRel);
@@ -148,6 +181,16 @@ impl Sessions {
             }
         }
         Ok(ended)
+    }
+
+    /// Only the node that a record names may remove it. Returns whether there is still one.
+    async fn take_for_removal(&self, client_id: &ClientId) -> Result<bool, LogError> {
+        while let Some(record) = self.store.get(client_id).await? {
+            if self.adopt(record).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn disconnect_by_id(&self, client_id: &ClientId) -> bool {

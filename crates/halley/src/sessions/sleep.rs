@@ -123,7 +123,7 @@ impl Sessions {
     }
 
     /// Without it the record would stand further back in the log than the session does, and retention could pass it by.
-    fn note_progress(&self, state: &mut State) {
+    pub(super) fn note_progress(&self, state: &mut State) {
         let dispatched = self.dispatched.load(Ordering::Acquire);
         state.session.handle_progress(Offset(dispatched));
     }
@@ -149,6 +149,10 @@ impl Sessions {
             if !spoke_before && !self.belongs(&owner, who) {
                 return Ok(None);
             }
+            // Looked at again: what is written meanwhile may be all there is to a session that was never seen here.
+            let Some(record) = self.adopt(record).await? else {
+                continue;
+            };
             if let Some(handle) = self.resume(record, owner, who.address, departures) {
                 return Ok(Some(handle));
             }

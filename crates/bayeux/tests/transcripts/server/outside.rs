@@ -125,6 +125,8 @@ impl Server {
                     .for_each(|id| self.put_to_rest(id));
                 self.carriers.clear();
             }
+            // Another node takes a session up; what is said from here on comes to that one.
+            ["moves", id] => self.move_on(id).ok_or("no such session")?,
             ["crash"] => {
                 self.sessions.clear();
                 self.routes.clear();

@@ -60,6 +60,25 @@ impl Server {
         }
     }
 
+    /// Another node takes the session up.
+    pub(super) fn move_on(&mut self, id: &str) -> Option<()> {
+        let mut session = self.sessions.remove(id)?;
+        session.handle_progress(self.end());
+        self.routes.retain(|(owner, _)| owner != id);
+        let parting = session.part(self.now);
+        self.records
+            .insert(id.to_owned(), (session.snapshot(), self.epoch));
+        if let Some((carrier, reply)) = parting {
+            let held = self.carriers.iter_mut().find(|(_, open)| open.carrier == carrier);
+            let (name, open) = held?;
+            open.body.reply(&reply);
+            open.waits = false;
+            let name = name.clone();
+            self.flush(&name);
+        }
+        Some(())
+    }
+
     /// Its record stays, unless the client said goodbye or never connected.
     pub(super) fn put_to_rest(&mut self, id: &str) {
         let mut session = self.sessions.remove(id).expect("a session in memory");

@@ -10,7 +10,7 @@
 //! | 1007 | a frame is no array of messages; the reason says what is wrong |
 //! | 1008 | the peer asks again and again for a session that is unknown, and was told so; what it was known by was revoked; or it sends frame after frame without a message |
 //! | 1009 | a message is larger than `websocket.max_message` |
-//! | 1012 | the process ends, or is about to; the peer's answer proves what it has read |
+//! | 1012 | the process ends, or is about to; the peer's answer proves what it has read; or the session is taken up by another node |
 //! | 1013 | the log cannot be read or written |
 
 mod beat;
@@ -308,6 +308,8 @@ enum End {
     Violation(&'static str),
     /// The process is ending; the peer was told to come back.
     Shutdown,
+    /// Its session is on another node.
+    Elsewhere,
     /// The log cannot be read or written.
     LogFailed,
 }
@@ -320,6 +322,7 @@ impl End {
             Self::Stalled => "stalled",
             Self::Violation(rule) => rule,
             Self::Shutdown => "shutdown",
+            Self::Elsewhere => "elsewhere",
             Self::LogFailed => "log_failed",
         }
     }
@@ -529,7 +532,13 @@ impl<R: Road> Socket<R> {
         match errand {
             Errand::Failed => Err(End::Closed),
             Errand::Superseded => {
-                self.left = self.bound.take().map(|attached| Arc::clone(&attached.handle));
+                let left = self.bound.take().map(|attached| Arc::clone(&attached.handle));
+                if left.as_ref().is_some_and(|handle| handle.is_elsewhere()) {
+                    self.close(CloseCode::Restart, "the session goes on at another node")
+                        .await;
+                    return Err(End::Elsewhere);
+                }
+                self.left = left;
                 Ok(())
             }
             Errand::Refused => {

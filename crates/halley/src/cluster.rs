@@ -1,0 +1,180 @@
+//! What this node does for the others that share its log: lets go of sessions that they take up, heeds what was revoked there,
+//! ends sessions that an operator ends there, and says what it has.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bayeux::ClientId;
+use futures::StreamExt;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+use tracing::{debug, info, warn};
+
+use crate::auth::Revocations;
+use crate::drain::{Attending, Drain};
+use crate::event::{Tenant, UserId};
+use crate::http::Shutdown;
+use crate::log::{Answer, Asked, Counts, Opened, Question};
+use crate::sessions::{PublicId, Sessions};
+
+/// How often it is looked whether the log can be reached.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Records that are read at once to see whether sessions are still here.
+const AT_ONCE: usize = 64;
+
+/// What a node knows of itself.
+pub struct Cluster {
+    /// The log, its records, and who shares them.
+    pub storage: Opened,
+    /// What it has.
+    pub sessions: Arc<Sessions>,
+    /// What does not count any more.
+    pub revocations: Arc<Revocations>,
+    /// Whether it is about to end.
+    pub drain: Arc<Drain>,
+    /// Who is there now.
+    pub attending: Box<dyn Fn() -> Attending + Send + Sync>,
+}
+
+impl Cluster {
+    /// Serves the others until shutdown. Nobody can ask when nobody shares the log.
+    pub async fn run(self: Arc<Self>, mut shutdown: Shutdown) {
+        if self.storage.nodes.me().is_none() {
+            return;
+        }
+        let mut asked = self.storage.nodes.listen();
+        let mut lost = self.storage.sessions.lost();
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut was_away = false;
+        loop {
+            tokio::select! {
+                Some(asked) = asked.recv() => self.serve(asked),
+                Some(client_id) = lost.recv() => self.sessions.lose(&client_id),
+                _ = looks.tick() => {
+                    let is_away = self.storage.log.away().is_some();
+                    if was_away && !is_away {
+                        tokio::spawn(Arc::clone(&self).come_back());
+                    }
+                    was_away = is_away;
+                }
+                () = shutdown.wait() => break,
+            }
+        }
+        // On the way out sessions are still taken up elsewhere, until this process has ended.
+        self.serve_on(asked).await;
+    }
+
+    async fn serve_on(&self, mut asked: mpsc::Receiver<Asked>) {
+        while let Some(asked) = asked.recv().await {
+            self.serve(asked);
+        }
+    }
+
+    fn serve(&self, asked: Asked) {
+        let Asked {
+            from,
+            question,
+            answer,
+        } = asked;
+        debug!(%from, ?question, "asked");
+        let said = match question {
+            Question::LetGo(client_id) => return self.let_go_of(&client_id, answer),
+            Question::Revoke(revocation) => {
+                let what = revocation.what.clone();
+                self.revocations.learn(revocation);
+                Answer::Ended(self.sessions.revoke(&what))
+            }
+            Question::Pardon(what) => {
+                self.revocations.unlearn(&what);
+                Answer::Done
+            }
+            Question::EndSession(id) => {
+                let ended = PublicId::parse(&id).is_some_and(|id| self.sessions.disconnect_here(id));
+                Answer::Ended(usize::from(ended))
+            }
+            Question::EndUser(tenant, user) => {
+                Answer::Ended(self.sessions.disconnect_user_here(&tenant, &user))
+            }
+            Question::User(tenant, user) => Answer::Sessions(self.of_user(&tenant, &user)),
+            Question::Counts => Answer::Counts(self.counts()),
+        };
+        // Whoever has asked may have given up: what it wanted is done all the same.
+        let _ = answer.send(said);
+    }
+
+    fn let_go_of(&self, client_id: &ClientId, answer: oneshot::Sender<Answer>) {
+        let Some(written) = self.sessions.let_go_of(client_id) else {
+            let _ = answer.send(Answer::Done);
+            return;
+        };
+        tokio::spawn(async move {
+            if let Err(error) = written.await {
+                // It goes on from what was last written, then.
+                debug!(%error, "a session that is taken up elsewhere was not written down");
+            }
+            let _ = answer.send(Answer::Done);
+        });
+    }
+
+    fn of_user(&self, tenant: &Tenant, user: &UserId) -> Vec<(Box<str>, usize, bool)> {
+        let (listed, _) = self.sessions.list(Some((tenant, user)), None, usize::MAX - 1);
+        let one = |id: PublicId| id.to_string().into();
+        listed
+            .iter()
+            .map(|listed| (one(listed.id), listed.subscriptions, listed.attended))
+            .collect()
+    }
+
+    fn counts(&self) -> Counts {
+        let Attending { sockets, connects } = (self.attending)();
+        Counts {
+            sessions: self.sessions.count(),
+            sockets,
+            connects,
+            draining: self.drain.is_on(),
+        }
+    }
+
+    /// While the log was away others may have taken sessions of this node, and revoked what it did not hear of.
+    async fn come_back(self: Arc<Self>) {
+        if let Err(error) = self.revocations.reload().await {
+            warn!(%error, "revocations were not read again");
+        }
+        for revocation in self.revocations.list() {
+            self.sessions.revoke(&revocation.what);
+        }
+        let started = SystemTime::now();
+        let all = self.sessions.all();
+        let count = all.len();
+        let mut looking = futures::stream::iter(all)
+            .map(|client_id| {
+                let sessions = Arc::clone(&self.sessions);
+                async move {
+                    let at = sessions.whereabouts(&client_id).await;
+                    (client_id, at)
+                }
+            })
+            .buffer_unordered(AT_ONCE);
+        let mut gone = 0;
+        while let Some((client_id, at)) = looking.next().await {
+            match at {
+                Ok(Some(_)) => {
+                    gone += 1;
+                    self.sessions.lose(&client_id);
+                }
+                Ok(None) => {}
+                // Whatever is written next finds out.
+                Err(error) => debug!(%error, "a record was not read"),
+            }
+        }
+        let took = started.elapsed().unwrap_or_default();
+        info!(
+            sessions = count,
+            gone,
+            ?took,
+            "the log is back; sessions that others have taken are let go"
+        );
+    }
+}

@@ -1,0 +1,100 @@
+//! Sessions that nodes take from each other, where several share the records.
+//!
+//! A session is in the memory of one node at a time, and its record names that node. Whoever is asked for a session that is
+//! elsewhere asks that node to let go, which writes down how far it has come before it answers. Then the record is made to name
+//! the new node, if it is still as it was read. From then on whatever the old one writes fails, so a node that did not answer,
+//! or was gone, and comes back finds out that it has lost the session, and lets go too.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use bayeux::{CarrierKind, ClientId};
+use futures::future::BoxFuture;
+use tracing::debug;
+
+use super::Sessions;
+use super::handle::{Handle, Stage, State};
+use crate::log::{LogError, NodeId, Question, SessionRecord};
+
+impl Sessions {
+    /// Makes a session this node's that its record gives to nobody or to another node. `None` when the record has changed
+    /// meanwhile: whoever wants it reads it again.
+    pub(super) async fn adopt(&self, record: SessionRecord) -> Result<Option<SessionRecord>, LogError> {
+        let Some(me) = self.nodes.me() else {
+            return Ok(Some(record));
+        };
+        let elsewhere = record.node.clone().filter(|node| node != me);
+        if let Some(node) = &elsewhere {
+            // Whatever it answers: if it does not, its writes fail from now on.
+            let question = Question::LetGo(record.client_id.clone());
+            let answer = self.nodes.ask(node, question).await;
+            debug!(client = ?record.client_id, %node, answered = answer.is_some(), "asked for a session");
+        }
+        let adopted = self.store.adopt(&record.client_id, record.node.as_ref()).await?;
+        if elsewhere.is_some() && adopted.is_some() {
+            self.metrics.adoptions.inc();
+        }
+        // What its client has had from there must be known here, or it would be taken for events of another log.
+        self.log.catch_up().await?;
+        Ok(adopted)
+    }
+
+    /// Another node takes up a session. Resolves when its record says how far it has come; at once when it is not here.
+    pub fn let_go_of(&self, client_id: &ClientId) -> Option<BoxFuture<'static, Result<(), LogError>>> {
+        // Whoever reads the record to wake it here has to look again.
+        self.departures_of(client_id).fetch_add(1, Ordering::AcqRel);
+        let handle = self.in_memory(client_id.as_str())?;
+        let mut state = handle.state.lock();
+        if state.stage == Stage::Gone {
+            return None;
+        }
+        self.note_progress(&mut state);
+        let written = self.part(&handle, &mut state);
+        let waiting = self.rouse(&handle, &mut state);
+        drop(state);
+        waiting.into_iter().for_each(|(_, waker)| waker.wake());
+        self.metrics.departures.inc();
+        debug!(session = %handle.public_id, "another node takes it");
+        Some(written)
+    }
+
+    /// A session is another node's: this one was found to have lost it.
+    pub fn lose(&self, client_id: &ClientId) {
+        if let Some(written) = self.let_go_of(client_id) {
+            // It fails, as what was written before.
+            drop(written);
+            debug!(?client_id, "lost to another node");
+        }
+    }
+
+    /// The clients of all sessions that are here, to see whether they still are this node's.
+    pub fn all(&self) -> Vec<ClientId> {
+        self.by_id.iter().map(|entry| entry.key().clone()).collect()
+    }
+
+    /// The node that a session is on by its record, if that is another one.
+    pub async fn whereabouts(&self, client_id: &ClientId) -> Result<Option<NodeId>, LogError> {
+        let Some(me) = self.nodes.me() else {
+            return Ok(None);
+        };
+        let record = self.store.get(client_id).await?;
+        Ok(record.and_then(|record| record.node).filter(|node| node != me))
+    }
+
+    fn part(&self, handle: &Arc<Handle>, state: &mut State) -> BoxFuture<'static, Result<(), LogError>> {
+        let parting = state.session.part(Instant::now());
+        let written = self.put(handle, state);
+        state.parting = parting.filter(|(carrier, _)| carrier.kind == CarrierKind::Exchange);
+        state.moved = true;
+        self.leave(handle, state);
+        written
+    }
+}
+
+impl Handle {
+    /// Whether its session goes on at another node.
+    pub fn is_elsewhere(&self) -> bool {
+        self.state.lock().moved
+    }
+}
