@@ -36,6 +36,8 @@ pub struct Settings {
     pub resume_window: &'static str,
     /// Keep the log in memory: faster, and nothing survives a restart.
     pub in_memory: bool,
+    /// `log.url`, if it is to be neither that nor a folder of the broker's own.
+    pub log: Option<String>,
     /// `shutdown.drain`: how long it takes to let clients go. At once, since most tests are about what comes afterwards.
     pub drain: &'static str,
     /// Users `15000`, `15001`, …, each with the token `secret-USER`.
@@ -70,6 +72,7 @@ impl Default for Settings {
             max_interval: "10s",
             resume_window: "1h",
             in_memory: false,
+            log: None,
             drain: "0s",
             users: 2,
             transports: &[],
@@ -83,9 +86,10 @@ impl Default for Settings {
 impl Settings {
     /// The whole configuration file.
     fn to_toml(&self, public: SocketAddr, internal: SocketAddr, folder: &Path) -> String {
-        let log = match self.in_memory {
-            true => "memory:".to_owned(),
-            false => format!("file:{}", folder.join("data").display()),
+        let log = match (&self.log, self.in_memory) {
+            (Some(log), _) => log.clone(),
+            (None, true) => "memory:".to_owned(),
+            (None, false) => format!("file:{}", folder.join("data").display()),
         };
         let transports = match self.transports {
             [] => String::new(),
@@ -253,6 +257,16 @@ impl Broker {
         child.kill().await.expect("our own child can be killed");
     }
 
+    /// Stops the process without ending it: its connections stay open and nothing is answered.
+    pub fn pause(&self) {
+        kill_process(self.pid(), Signal::STOP).expect("our own child can be signalled");
+    }
+
+    /// Lets it go on after [`Broker::pause`].
+    pub fn go_on(&self) {
+        kill_process(self.pid(), Signal::CONT).expect("our own child can be signalled");
+    }
+
     /// SIGTERM, as a deploy sends it. Returns how the process ended.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.signal();
@@ -395,7 +409,7 @@ fn beside_this_test() -> PathBuf {
 
 /// An address that nobody uses, below the ports that the kernel gives to outgoing connections: while a broker is down
 /// nobody else, nor a client that keeps dialling it, can come to own its port.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     const FIRST: u16 = 18_000;
     const COUNT: u16 = 14_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);

@@ -20,6 +20,7 @@
 //! The tests that need the binary are behind the feature `e2e`, which `cargo xtask test` turns on.
 
 mod application;
+mod balancer;
 mod broker;
 mod browser;
 pub mod checks;
@@ -36,6 +37,7 @@ mod service;
 mod subscriber;
 
 pub use application::Application;
+pub use balancer::{Balancer, Choice};
 pub use broker::{Broker, ENDPOINT, LogTo, Settings, binary};
 pub use browser::{Page, Profile, read_page};
 pub use client::{Client, Extension, TokenIn, Transport, Version};

@@ -42,7 +42,10 @@ pub struct Accepted {
 /// A publisher on the internal listener. It retries with the same ids whenever it cannot know what became of them, as
 /// the README tells publishers to do.
 pub struct Publisher {
-    connection: Connection,
+    /// To each node that takes events.
+    connections: Vec<Connection>,
+    /// The one that the next request goes to.
+    at: usize,
     name: String,
     next: u64,
     accepted: Vec<(u64, Accepted)>,
@@ -52,8 +55,15 @@ pub struct Publisher {
 impl Publisher {
     /// A publisher whose event ids begin with `name`.
     pub fn new(internal: SocketAddr, name: &str) -> Publisher {
+        Self::to_any(&[internal], name)
+    }
+
+    /// The same with several nodes: when one does not take an event, the next is asked.
+    pub fn to_any(internal: &[SocketAddr], name: &str) -> Publisher {
+        let connect = |address: &SocketAddr| Connection::new(*address, Duration::from_secs(5));
         Publisher {
-            connection: Connection::new(internal, Duration::from_secs(5)),
+            connections: internal.iter().map(connect).collect(),
+            at: 0,
             name: name.to_owned(),
             next: 1,
             accepted: Vec::new(),
@@ -154,7 +164,8 @@ impl Publisher {
     async fn insist(&mut self, body: Bytes) -> Bytes {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let trouble = match self.connection.post("/api/v1/events", body.clone()).await {
+            let connection = &mut self.connections[self.at];
+            let trouble = match connection.post("/api/v1/events", body.clone()).await {
                 Ok(answer) if answer.status == 201 => return answer.body,
                 Ok(answer) if answer.status.is_server_error() || answer.status == 429 => {
                     format!("{} {}", answer.status, answer.text())
@@ -167,6 +178,7 @@ impl Publisher {
                 "not accepted in {PATIENCE:?}: {trouble}"
             );
             self.retries += 1;
+            self.at = (self.at + 1) % self.connections.len();
             sleep(Duration::from_millis(20)).await;
         }
     }

@@ -1,0 +1,104 @@
+//! Servers that are gone, hang, or cannot be reached from one node.
+
+use std::time::Duration;
+
+use halley_tests::{Choice, Connection, Nats, Proxy, say};
+use tokio::time::{Instant, sleep};
+
+use crate::it::{CHANNEL, It, Traffic, eventually};
+
+/// How long the servers are away: longer than a node goes on as if they came back at once.
+const AWAY: Duration = Duration::from_secs(7);
+
+async fn readiness(address: std::net::SocketAddr) -> u16 {
+    let mut connection = Connection::new(address, Duration::from_secs(2));
+    connection.get("/readyz").await.map_or(0, |answer| answer.status)
+}
+
+/// The status of a publish, and how long it took.
+async fn publish(address: std::net::SocketAddr) -> (u16, Duration) {
+    let mut connection = Connection::new(address, Duration::from_secs(10));
+    let started = Instant::now();
+    let body = format!(r#"{{"user":"15007","channel":"{CHANNEL}","data":1}}"#);
+    let answer = connection.post("/api/v1/events", body.into()).await;
+    (answer.expect("an answer").status, started.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_are_killed_refuse_publishes_and_keep_subscribers() {
+    let mut it = It::start(Choice::RoundRobin).await;
+    let Some(traffic) = Traffic::begin(&it).await else {
+        return;
+    };
+    sleep(Duration::from_secs(1)).await;
+    it.nats.kill();
+    let address = it.nodes[0].internal;
+    let (status, took) = publish(address).await;
+    assert!([503, 504].contains(&status), "{status}");
+    assert!(took < Duration::from_millis(2500), "{took:?}");
+    eventually("503 from /readyz", async || readiness(address).await == 503).await;
+    let (status, took) = publish(address).await;
+    assert_eq!(status, 503, "nothing was stored, and that is known");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    it.nats.restart();
+    let back = Instant::now();
+    traffic.flows().await;
+    say(format_args!("events flow {:?} after the server is back", back.elapsed()));
+    eventually("200 from /readyz", async || readiness(address).await == 200).await;
+    let account = traffic.end().await;
+    account.say("the server killed");
+    account.expect_exactly_once();
+    account.expect_one_session_each();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_hang_leave_publishers_in_no_doubt_for_longer_than_two_seconds() {
+    let it = It::start(Choice::RoundRobin).await;
+    let Some(traffic) = Traffic::begin(&it).await else {
+        return;
+    };
+    sleep(Duration::from_secs(1)).await;
+    it.nats.pause();
+    let (status, took) = publish(it.nodes[0].internal).await;
+    assert!([503, 504].contains(&status), "{status}");
+    assert!(took < Duration::from_millis(2500), "{took:?}");
+    sleep(AWAY).await;
+    it.nats.go_on();
+    traffic.flows().await;
+    let account = traffic.end().await;
+    account.say("the server paused");
+    account.expect_exactly_once();
+    account.expect_one_session_each();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_cut_off_accepts_nothing_and_loses_its_sessions_to_the_others() {
+    let nats = Nats::start();
+    let address = nats.address().parse().expect("an address");
+    let proxy = Proxy::start(address).await;
+    let urls = [
+        format!("nats://{}", proxy.address),
+        nats.url(),
+        nats.url(),
+    ];
+    let it = It::start_on(nats, urls, Choice::RoundRobin).await;
+    let Some(traffic) = Traffic::begin(&it).await else {
+        return;
+    };
+    sleep(Duration::from_secs(1)).await;
+    proxy.black_hole();
+    let cut_off = it.nodes[0].internal;
+    let (status, took) = publish(cut_off).await;
+    assert!([503, 504].contains(&status), "{status}");
+    assert!(took < Duration::from_millis(2500), "{took:?}");
+    eventually("503 from /readyz", async || readiness(cut_off).await == 503).await;
+    traffic.flows().await;
+    proxy.reset();
+    proxy.heal();
+    eventually("200 from /readyz", async || readiness(cut_off).await == 200).await;
+    sleep(Duration::from_secs(1)).await;
+    let account = traffic.end().await;
+    account.say("a node cut off");
+    account.expect_exactly_once();
+    account.expect_one_session_each();
+}

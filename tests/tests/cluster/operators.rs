@@ -1,0 +1,60 @@
+//! What an operator does at one node holds at all of them.
+
+use std::time::Duration;
+
+use halley_tests::{Broker, Choice, Connection, Subscriber};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::it::{CHANNEL, It};
+
+async fn call(node: &Broker, method: &str, path: &str, body: Option<Value>) -> Value {
+    let mut connection = Connection::new(node.internal, Duration::from_secs(5));
+    let body = body.map(|body| body.to_string()).unwrap_or_default();
+    let answer = connection.request(method, path, body.into()).await.expect("an answer");
+    assert!(answer.status < 300, "{method} {path}: {} {}", answer.status, answer.text());
+    answer.json()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_node_says_where_a_user_is() {
+    let it = It::start(Choice::RoundRobin).await;
+    let mut subscribers = Vec::new();
+    for node in &it.nodes {
+        subscribers.push(Subscriber::connect(node.public, "15000").await);
+    }
+    for node in &it.nodes {
+        let found = call(node, "GET", "/api/v1/users/15000", None).await;
+        let sessions = found["sessions"].as_array().expect("sessions");
+        let mut at: Vec<&str> = sessions
+            .iter()
+            .filter_map(|session| session["node"].as_str()?.split('-').next())
+            .collect();
+        at.sort_unstable();
+        assert_eq!(at, ["a", "b", "c"]);
+    }
+    let nodes = call(&it.nodes[0], "GET", "/api/v1/nodes", None).await;
+    assert_eq!(nodes["nodes"].as_array().map(Vec::len), Some(3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_revoked_at_one_node_ends_at_all_of_them_within_a_second() {
+    let it = It::start(Choice::RoundRobin).await;
+    let mut subscriber = Subscriber::connect(it.nodes[2].public, "15001").await;
+    subscriber.subscribe(CHANNEL).await;
+    let revoked = call(&it.nodes[0], "POST", "/api/v1/revocations", Some(json!({ "user": "15001" }))).await;
+    assert_eq!(revoked["disconnected"], 1);
+    let end = timeout(Duration::from_secs(1), subscriber.next()).await;
+    assert!(end.expect("within a second").is_err(), "the socket is closed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_ends_the_sessions_of_a_user_on_every_node() {
+    let it = It::start(Choice::RoundRobin).await;
+    let mut subscribers = Vec::new();
+    for node in &it.nodes {
+        subscribers.push(Subscriber::connect(node.public, "15002").await);
+    }
+    let ended = call(&it.nodes[1], "DELETE", "/api/v1/users/15002/sessions", None).await;
+    assert_eq!(ended, json!({ "disconnected": 3, "forgotten": 0 }));
+}
