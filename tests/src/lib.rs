@@ -12,6 +12,7 @@
 //! | [`Proxy`] | the network between a client and the broker: it flows, resets, or swallows everything |
 //! | [`Fault`] | what goes wrong while events are published |
 //! | [`Service`] | what the broker asks when a client calls a service |
+//! | [`Nats`], [`NatsCluster`] | a real nats-server, or three, for logs that nodes share |
 //! | [`checks`] | what an application must see of batches, bytes, clocks and calls |
 //! | [`Ledger`] | what was promised against what arrived: lost, twice, out of order |
 //!
@@ -29,6 +30,7 @@ mod fault;
 mod front;
 mod http;
 mod ledger;
+mod nats;
 mod node;
 mod proxy;
 mod publisher;
@@ -45,6 +47,7 @@ pub use fault::{Fault, Outcome};
 pub use front::{Front, Upgrades};
 pub use http::{Connection, Response};
 pub use ledger::{Ledger, Report};
+pub use nats::{Nats, NatsCluster, NatsSettings};
 pub use node::Node;
 pub use proxy::Proxy;
 pub use publisher::{Accepted, Event, Publisher};

@@ -2,7 +2,8 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bayeux::{ChannelName, ChannelPattern, Delivery, Offset, Traits};
@@ -10,6 +11,7 @@ use halley::event::{Audience, Event, Tenant, UserId};
 use halley::log::{
     self, EventLog, Followed, Interest, Kind, Limit, LogError, Opened, Page, Position, SessionStore, Settings,
 };
+use halley_tests::Nats;
 use serde_json::value::RawValue;
 use tempfile::TempDir;
 
@@ -20,6 +22,8 @@ enum Place {
     Nowhere,
     /// In a folder of the test's own.
     Folder,
+    /// On a server that all tests share; the name is the test's own.
+    Server,
 }
 
 impl Place {
@@ -27,6 +31,7 @@ impl Place {
         match kind.scheme {
             "memory" => Self::Nowhere,
             "file" => Self::Folder,
+            "nats" => Self::Server,
             other => panic!("say here where a test finds a log of the kind {other:?}"),
         }
     }
@@ -53,9 +58,25 @@ pub(crate) fn every_kind_with(change: impl Fn(&mut Settings)) -> impl Iterator<I
     })
 }
 
+/// One empty log of every kind that drops whole buckets when it is told what time it is, as the settings say. The servers of a
+/// shared log drop event by event, by their own clock: of them it is only tested what retention by bytes leaves.
+pub(crate) fn every_kind_with_buckets() -> impl Iterator<Item = It> {
+    every_kind_with_buckets_and(|_| {})
+}
+
+/// The same, set up in another way.
+pub(crate) fn every_kind_with_buckets_and(change: impl Fn(&mut Settings)) -> impl Iterator<Item = It> {
+    every_kind_with(change).filter(|it| Place::of(it.kind) != Place::Server)
+}
+
 /// One empty log of every kind that survives a restart: the others promise nothing about one.
 pub(crate) fn every_durable_kind() -> impl Iterator<Item = It> {
     every_kind().filter(|it| Place::of(it.kind) != Place::Nowhere)
+}
+
+/// One empty log of every kind that has buckets and survives a restart.
+pub(crate) fn every_durable_kind_with_buckets() -> impl Iterator<Item = It> {
+    every_durable_kind().filter(|it| Place::of(it.kind) != Place::Server)
 }
 
 /// A `file:` log in a folder.
@@ -77,9 +98,24 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
+/// One server for all logs of this process; it ends with it.
+fn server() -> &'static Nats {
+    static SERVER: LazyLock<Nats> = LazyLock::new(Nats::start);
+    &SERVER
+}
+
+/// What nobody else calls a log on the server.
+fn name() -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    format!("log{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
 impl It {
     fn open(kind: &'static Kind, settings: Settings) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the test");
+        let mut settings = settings;
+        settings.shared.name = name().into();
+        settings.shared.replicas = 1;
         let mut it = Self {
             settings,
             kind,
@@ -95,6 +131,7 @@ impl It {
         let place = match Place::of(self.kind) {
             Place::Nowhere => String::new(),
             Place::Folder => self.path().display().to_string(),
+            Place::Server => server().url().trim_start_matches("nats:").to_owned(),
         };
         (self.kind.open)(&place, &self.settings)
     }

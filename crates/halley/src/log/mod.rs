@@ -8,6 +8,7 @@
 
 mod file;
 mod memory;
+mod nats;
 mod nodes;
 mod retention;
 mod tail;
@@ -47,6 +48,10 @@ pub const ALL: &[Kind] = &[
     Kind {
         scheme: "memory",
         open: memory::open,
+    },
+    Kind {
+        scheme: "nats",
+        open: nats::open,
     },
 ];
 

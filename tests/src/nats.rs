@@ -1,0 +1,258 @@
+//! A real nats-server on loopback, which can be killed, paused and started again at the same place.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// How long a server may take to start on a busy machine.
+const START: Duration = Duration::from_secs(20);
+
+/// One server, with JetStream in a folder of its own. It ends when it is dropped, and with the process of the test.
+pub struct Nats {
+    /// Where clients find it.
+    port: u16,
+    configuration: String,
+    folder: TempDir,
+    running: Option<Running>,
+}
+
+/// The process, and the shell that ends it and removes its folder when nobody holds its input any more: even a test that is
+/// killed leaves nothing behind.
+struct Running {
+    shell: Child,
+    server: Pid,
+}
+
+/// How a server is set up beside its address and its folder.
+#[derive(Debug, Clone, Default)]
+pub struct NatsSettings {
+    /// Without it the server passes messages on and keeps none.
+    pub without_jetstream: bool,
+    /// Lines for the configuration file.
+    pub extra: String,
+}
+
+/// Three servers that share everything.
+pub struct NatsCluster {
+    /// Each of them.
+    pub servers: Vec<Nats>,
+}
+
+impl Nats {
+    /// Starts one and waits until it answers.
+    pub fn start() -> Nats {
+        Self::start_with(&NatsSettings::default())
+    }
+
+    /// Starts one that is set up in another way.
+    pub fn start_with(settings: &NatsSettings) -> Nats {
+        let mut nats = Self::prepare(free_port(), settings);
+        nats.restart();
+        nats
+    }
+
+    fn prepare(port: u16, settings: &NatsSettings) -> Nats {
+        let folder = tempfile::tempdir().expect("a folder for the server");
+        let mut configuration = format!("listen: \"127.0.0.1:{port}\"\n{}\n", settings.extra);
+        if !settings.without_jetstream {
+            // A stream reserves what it may take at most: the tests make many, and all of them stay small.
+            let store = folder.path().join("store");
+            writeln!(
+                configuration,
+                "jetstream {{ store_dir: {store:?}, max_file_store: 1000000000000000, max_memory_store: 1000000000 }}"
+            )
+            .expect("a text takes everything");
+        }
+        Nats {
+            port,
+            configuration,
+            folder,
+            running: None,
+        }
+    }
+
+    /// What `log.url` is to be.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Its address, as `HOST:PORT`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where it keeps everything.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The end of what it said, for the message of a test that fails.
+    pub fn said(&self) -> String {
+        let text = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    /// Ends it at once, as a loss of power would end the process. Its folder stays.
+    pub fn kill(&mut self) {
+        self.running = None;
+    }
+
+    /// Stops it without ending it: connections stay open and nothing is answered.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on after [`Nats::pause`].
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Starts it again with the same port and folder, and waits until it answers.
+    pub fn restart(&mut self) {
+        self.begin();
+        self.wait();
+    }
+
+    fn begin(&mut self) {
+        self.running = None;
+        let file = self.folder.path().join("nats.conf");
+        std::fs::write(&file, &self.configuration).expect("the folder can be written");
+        self.running = Some(Running::start(&file, &self.log()));
+    }
+
+    fn wait(&self) {
+        let deadline = Instant::now() + START;
+        while !answers(self.port) {
+            assert!(
+                Instant::now() < deadline,
+                "nats-server does not answer at port {}:\n{}",
+                self.port,
+                self.said()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let running = self.running.as_ref().expect("the server is running");
+        kill_process(running.server, signal).expect("our own process can be signalled");
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("nats.log")
+    }
+}
+
+impl NatsCluster {
+    /// Starts three servers and waits until they have agreed on a leader.
+    pub fn start() -> NatsCluster {
+        let routes: Vec<u16> = (0..3).map(|_| free_port()).collect();
+        let servers = (0..3).map(|n| {
+            let mut extra = format!(
+                "server_name: n{n}\ncluster {{ name: test, listen: \"127.0.0.1:{}\", routes: [",
+                routes[n]
+            );
+            for route in &routes {
+                write!(extra, "\"nats://127.0.0.1:{route}\", ").expect("a text takes everything");
+            }
+            extra.push_str("] }");
+            let settings = NatsSettings {
+                extra,
+                ..NatsSettings::default()
+            };
+            Nats::prepare(free_port(), &settings)
+        });
+        let mut cluster = NatsCluster {
+            servers: servers.collect(),
+        };
+        for server in &mut cluster.servers {
+            server.begin();
+        }
+        for server in &cluster.servers {
+            server.wait();
+        }
+        cluster
+    }
+
+    /// What `log.url` is to be.
+    pub fn url(&self) -> String {
+        let addresses: Vec<String> = self.servers.iter().map(Nats::address).collect();
+        format!("nats://{}", addresses.join(","))
+    }
+}
+
+impl Running {
+    fn start(configuration: &Path, log: &Path) -> Running {
+        const GUARD: &str =
+            r#""$1" -c "$2" >>"$3" 2>&1 & echo $!; read _ || { kill -9 $!; rm -rf "${2%/*}"; }"#;
+        let mut shell = Command::new("sh")
+            .args(["-c", GUARD, "sh", program()])
+            .args([configuration, log])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let mut line = String::new();
+        let mut output = BufReader::new(shell.stdout.take().expect("it is piped"));
+        output.read_line(&mut line).expect("the shell says its child");
+        let number = line.trim().parse().expect("the number of a process");
+        Running {
+            shell,
+            server: Pid::from_raw(number).expect("the number of a process"),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Killed here and not by the shell, which does not get to it while the server is stopped.
+        let _ = kill_process(self.server, Signal::KILL);
+        // A line says that the folder is still wanted.
+        let _ = self.shell.stdin.take().map(|mut input| input.write_all(b"\n"));
+        let _ = self.shell.wait();
+    }
+}
+
+/// Debian installs it where a user's PATH may not look.
+fn program() -> &'static str {
+    let is_there = |program: &&str| {
+        let mut command = Command::new(program);
+        command
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    let found = ["nats-server", "/usr/sbin/nats-server"]
+        .into_iter()
+        .find(is_there);
+    found.expect("nats-server is not installed; cargo xtask test installs it")
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port()
+}
+
+/// It says who it is, takes us in, and answers a ping.
+fn answers(port: u16) -> bool {
+    let greet = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        let mut greeting = [0; 5];
+        stream.read_exact(&mut greeting)?;
+        stream.flush()?;
+        Ok(&greeting == b"INFO ")
+    };
+    greet().unwrap_or(false)
+}
