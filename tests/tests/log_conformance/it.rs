@@ -9,7 +9,8 @@ use std::time::Duration;
 use bayeux::{ChannelName, ChannelPattern, Delivery, Offset, Traits};
 use halley::event::{Audience, Event, Tenant, UserId};
 use halley::log::{
-    self, EventLog, Followed, Interest, Kind, Limit, LogError, Opened, Page, Position, SessionStore, Settings,
+    self, EventLog, Followed, Interest, Kind, Limit, LogError, Nodes, Opened, Page, Position, SessionStore,
+    Settings,
 };
 use halley_tests::Nats;
 use serde_json::value::RawValue;
@@ -61,6 +62,11 @@ pub(crate) fn every_kind_with(change: impl Fn(&mut Settings)) -> impl Iterator<I
 /// One empty log of every kind that survives a restart: the others promise nothing about one.
 pub(crate) fn every_durable_kind() -> impl Iterator<Item = It> {
     every_kind().filter(|it| Place::of(it.kind) != Place::Nowhere)
+}
+
+/// One empty log of every kind that several nodes can share.
+pub(crate) fn every_shared_kind() -> impl Iterator<Item = It> {
+    every_kind().filter(|it| Place::of(it.kind) == Place::Server)
 }
 
 /// A `file:` log in a folder.
@@ -139,6 +145,10 @@ impl It {
 
     pub(crate) fn sessions(&self) -> &Arc<dyn SessionStore> {
         &self.opened.as_ref().expect("the log is open").sessions
+    }
+
+    pub(crate) fn nodes(&self) -> &Arc<dyn Nodes> {
+        &self.opened.as_ref().expect("the log is open").nodes
     }
 
     pub(crate) async fn append(&self, events: impl IntoIterator<Item = Event>) -> Vec<u64> {

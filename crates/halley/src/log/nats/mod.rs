@@ -5,8 +5,15 @@
 //!
 //! - [`connect`]: the connection, and whether it is there;
 //! - [`subjects`]: how users and channels are written into subjects;
+//! - [`bucket`]: values that are compared before they are written; [`store`], session records in one; [`meta`], what all nodes
+//!   keep once in another;
+//! - [`nodes`]: what nodes ask each other.
 
+mod bucket;
 mod connect;
+mod meta;
+mod nodes;
+mod store;
 mod subjects;
 
 use std::future::Future;
@@ -21,6 +28,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
 use self::connect::Presence;
+use self::nodes::Peers;
+use self::store::Sessions;
 use self::subjects::Names;
 use super::{LogError, NodeId, Opened, Settings, fill_random};
 
@@ -57,10 +66,11 @@ fn run(
         .expect("the system has room for a runtime");
     runtime.block_on(async {
         match start(servers, settings, me).await {
-            Ok((core, opened)) => {
+            Ok((core, farewell, opened)) => {
                 let _ = ready.send(Ok(opened));
                 // Whoever drops the log says so, or is gone.
                 let _ = ended.await;
+                farewell.await;
                 core.finish(core.settings.shared.answer_within + Duration::from_secs(1))
                     .await;
             }
@@ -73,7 +83,7 @@ async fn start(
     servers: Vec<ServerAddr>,
     settings: Settings,
     me: NodeId,
-) -> Result<(Arc<Core>, Opened), LogError> {
+) -> Result<(Arc<Core>, impl Future<Output = ()>, Opened), LogError> {
     let presence = Presence::new();
     let client = connect::connect(servers, &settings.shared, &me, presence.clone()).await?;
     let core = Arc::new(Core {
@@ -88,9 +98,14 @@ async fn start(
         at_work: Arc::new(Semaphore::new(MOST_TASKS as usize)),
         settings,
     });
-    // For the moment.
-    let opened = super::memory::open("", &core.settings)?;
-    Ok((core, opened))
+    let peers = Peers::open(core.clone()).await?;
+    let opened = Opened {
+        // For the moment.
+        log: super::memory::open("", &core.settings)?.log,
+        sessions: Sessions::open(core.clone()).await?,
+        nodes: peers.clone(),
+    };
+    Ok((core, peers.farewell(), opened))
 }
 
 /// Another one for every process, so that nobody takes one for its predecessor at the same place.
