@@ -56,10 +56,7 @@ impl Balancer {
             .expect("haproxy starts: `cargo xtask test` installs it");
         let deadline = Instant::now() + PATIENCE;
         while TcpStream::connect(address).await.is_err() {
-            assert!(
-                Instant::now() < deadline,
-                "haproxy does not listen at {address}"
-            );
+            assert!(Instant::now() < deadline, "haproxy does not listen at {address}");
             sleep(Duration::from_millis(20)).await;
         }
         Balancer {

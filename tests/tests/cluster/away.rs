@@ -43,7 +43,10 @@ async fn servers_that_are_killed_refuse_publishes_and_keep_subscribers() {
     it.nats.restart();
     let back = Instant::now();
     traffic.flows().await;
-    say(format_args!("events flow {:?} after the server is back", back.elapsed()));
+    say(format_args!(
+        "events flow {:?} after the server is back",
+        back.elapsed()
+    ));
     eventually("200 from /readyz", async || readiness(address).await == 200).await;
     let account = traffic.end().await;
     account.say("the server killed");
@@ -76,11 +79,7 @@ async fn a_node_that_is_cut_off_accepts_nothing_and_loses_its_sessions_to_the_ot
     let nats = Nats::start();
     let address = nats.address().parse().expect("an address");
     let proxy = Proxy::start(address).await;
-    let urls = [
-        format!("nats://{}", proxy.address),
-        nats.url(),
-        nats.url(),
-    ];
+    let urls = [format!("nats://{}", proxy.address), nats.url(), nats.url()];
     let it = It::start_on(nats, urls, Choice::RoundRobin).await;
     let Some(traffic) = Traffic::begin(&it).await else {
         return;

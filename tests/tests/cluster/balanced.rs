@@ -25,7 +25,10 @@ async fn round_robin_loses_nothing_brings_nothing_twice_and_keeps_every_session(
     account.expect_exactly_once();
     account.expect_one_session_each();
     assert!(adopted > 10.0, "clients that poll come to another node each time");
-    assert_eq!(it.sum("halley_refusals_total{result=\"session_unknown\"}").await, 0.0);
+    assert_eq!(
+        it.sum("halley_refusals_total{result=\"session_unknown\"}").await,
+        0.0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

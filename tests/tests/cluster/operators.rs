@@ -11,8 +11,16 @@ use crate::it::{CHANNEL, It};
 async fn call(node: &Broker, method: &str, path: &str, body: Option<Value>) -> Value {
     let mut connection = Connection::new(node.internal, Duration::from_secs(5));
     let body = body.map(|body| body.to_string()).unwrap_or_default();
-    let answer = connection.request(method, path, body.into()).await.expect("an answer");
-    assert!(answer.status < 300, "{method} {path}: {} {}", answer.status, answer.text());
+    let answer = connection
+        .request(method, path, body.into())
+        .await
+        .expect("an answer");
+    assert!(
+        answer.status < 300,
+        "{method} {path}: {} {}",
+        answer.status,
+        answer.text()
+    );
     answer.json()
 }
 
@@ -42,7 +50,13 @@ async fn what_is_revoked_at_one_node_ends_at_all_of_them_within_a_second() {
     let it = It::start(Choice::RoundRobin).await;
     let mut subscriber = Subscriber::connect(it.nodes[2].public, "15001").await;
     subscriber.subscribe(CHANNEL).await;
-    let revoked = call(&it.nodes[0], "POST", "/api/v1/revocations", Some(json!({ "user": "15001" }))).await;
+    let revoked = call(
+        &it.nodes[0],
+        "POST",
+        "/api/v1/revocations",
+        Some(json!({ "user": "15001" })),
+    )
+    .await;
     assert_eq!(revoked["disconnected"], 1);
     let end = timeout(Duration::from_secs(1), subscriber.next()).await;
     assert!(end.expect("within a second").is_err(), "the socket is closed");

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 
 use crate::it::{CHANNEL, It, is_full};
 
+/// `15000:secret-15000`.
+const AUTHORIZATION: &str = "Basic MTUwMDA6c2VjcmV0LTE1MDAw";
+
 /// A client that speaks to whatever node it is told, with the acknowledge extension.
 struct Speaker {
     connections: Vec<Connection>,
@@ -17,10 +20,7 @@ struct Speaker {
 
 impl Speaker {
     async fn open(it: &It) -> Speaker {
-        let connect = |node: &halley_tests::Broker| {
-            let authorization = "Basic MTUwMDA6c2VjcmV0LTE1MDAw"; // 15000:secret-15000
-            Connection::new(node.public, Duration::from_secs(20)).with_header("authorization", authorization)
-        };
+        let connect = |node: &halley_tests::Broker| Connection::new(node.public, Duration::from_secs(20));
         let mut speaker = Speaker {
             connections: it.nodes.iter().map(connect).collect(),
             client_id: String::new(),
@@ -31,7 +31,8 @@ impl Speaker {
             "supportedConnectionTypes": ["long-polling"] });
         let reply = ask(&mut speaker.connections[0], hello).await.remove(0);
         speaker.client_id = reply["clientId"].as_str().expect("a session").to_owned();
-        let subscribe = json!({ "channel": "/meta/subscribe", "clientId": speaker.client_id, "subscription": CHANNEL });
+        let subscribe =
+            json!({ "channel": "/meta/subscribe", "clientId": speaker.client_id, "subscription": CHANNEL });
         let reply = ask(&mut speaker.connections[1], subscribe).await.remove(0);
         assert_eq!(reply["successful"], true, "{reply}");
         let first = speaker.connect();
@@ -47,7 +48,9 @@ impl Speaker {
 }
 
 async fn ask(connection: &mut Connection, message: Value) -> Vec<Value> {
-    let answer = connection.post(ENDPOINT, json!([message]).to_string().into()).await;
+    let answer = connection
+        .post(ENDPOINT, json!([message]).to_string().into())
+        .await;
     let answer = answer.expect("an answer");
     match answer.status {
         200 => answer.json().as_array().expect("messages").clone(),
@@ -90,9 +93,16 @@ async fn two_nodes_that_are_asked_at_once_have_one_owner_and_lose_nothing() {
         }
         // What was not acknowledged comes again, as without a race; each answer by itself has each event once, in order.
         let of = |answer: &[Value]| -> Vec<u64> {
-            answer.iter().filter_map(|message| message["data"]["seq"].as_u64()).collect()
+            answer
+                .iter()
+                .filter_map(|message| message["data"]["seq"].as_u64())
+                .collect()
         };
-        let best = answers.iter().map(|answer| of(answer)).max_by_key(Vec::len).expect("three");
+        let best = answers
+            .iter()
+            .map(|answer| of(answer))
+            .max_by_key(Vec::len)
+            .expect("three");
         assert!(best.is_sorted_by(|a, b| a < b), "round {round}: {best:?}");
         for one in best {
             if received.last().is_none_or(|last| *last < one) {
@@ -109,7 +119,11 @@ async fn two_nodes_that_are_asked_at_once_have_one_owner_and_lose_nothing() {
 /// The nodes that have a session of the user in memory.
 async fn owners(it: &It) -> Vec<String> {
     let mut connection = Connection::new(it.nodes[0].internal, Duration::from_secs(5));
-    let answer = connection.get("/api/v1/users/15000").await.expect("an answer").json();
+    let answer = connection
+        .get("/api/v1/users/15000")
+        .await
+        .expect("an answer")
+        .json();
     let sessions = answer["sessions"].as_array().expect("sessions");
     let node = |session: &Value| session["node"].as_str().expect("a node").to_owned();
     sessions.iter().map(node).collect()

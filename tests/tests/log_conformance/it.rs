@@ -9,7 +9,8 @@ use std::time::Duration;
 use bayeux::{ChannelName, ChannelPattern, Delivery, Offset, Traits};
 use halley::event::{Audience, Event, Tenant, UserId};
 use halley::log::{
-    self, EventLog, Followed, Interest, Kind, Limit, LogError, Opened, Page, Position, SessionStore, Settings,
+    self, EventLog, Followed, Interest, Kind, Limit, LogError, Nodes, Opened, Page, Position, SessionStore,
+    Settings,
 };
 use halley_tests::Nats;
 use serde_json::value::RawValue;
@@ -77,6 +78,11 @@ pub(crate) fn every_durable_kind() -> impl Iterator<Item = It> {
 /// One empty log of every kind that has buckets and survives a restart.
 pub(crate) fn every_durable_kind_with_buckets() -> impl Iterator<Item = It> {
     every_durable_kind().filter(|it| Place::of(it.kind) != Place::Server)
+}
+
+/// One empty log of every kind that several nodes can share.
+pub(crate) fn every_shared_kind() -> impl Iterator<Item = It> {
+    every_kind().filter(|it| Place::of(it.kind) == Place::Server)
 }
 
 /// A `file:` log in a folder.
@@ -155,6 +161,10 @@ impl It {
 
     pub(crate) fn sessions(&self) -> &Arc<dyn SessionStore> {
         &self.opened.as_ref().expect("the log is open").sessions
+    }
+
+    pub(crate) fn nodes(&self) -> &Arc<dyn Nodes> {
+        &self.opened.as_ref().expect("the log is open").nodes
     }
 
     pub(crate) async fn append(&self, events: impl IntoIterator<Item = Event>) -> Vec<u64> {

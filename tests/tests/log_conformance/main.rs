@@ -7,6 +7,8 @@ mod damage;
 mod following;
 mod it;
 mod model;
+mod nodes;
 mod reading;
 mod retention;
 mod sessions;
+mod sharing;

@@ -8,7 +8,7 @@ use halley::log::{Revocation, Revoked, SessionRecord};
 
 use crate::it::{It, every_durable_kind, every_kind, everyone};
 
-fn record(it: &It, id: &str, cursor: u64, seen: SystemTime) -> SessionRecord {
+pub(crate) fn record(it: &It, id: &str, cursor: u64, seen: SystemTime) -> SessionRecord {
     let pattern = ChannelPattern::parse("/v2/**").expect("a pattern");
     SessionRecord {
         client_id: ClientId::new(id),
@@ -34,30 +34,30 @@ fn record(it: &It, id: &str, cursor: u64, seen: SystemTime) -> SessionRecord {
             reply: None,
         },
         seen,
-        node: None,
+        node: it.nodes().me().cloned(),
     }
 }
 
-fn at(seconds: u64) -> SystemTime {
+pub(crate) fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds)
 }
 
 impl It {
-    async fn get(&self, id: &str) -> Option<SessionRecord> {
+    pub(crate) async fn get(&self, id: &str) -> Option<SessionRecord> {
         self.sessions()
             .get(&ClientId::new(id))
             .await
             .expect("the store can be read")
     }
 
-    async fn put(&self, id: &str, cursor: u64, seconds: u64) {
+    pub(crate) async fn put(&self, id: &str, cursor: u64, seconds: u64) {
         self.sessions()
             .put(record(self, id, cursor, at(seconds)))
             .await
             .expect("stored");
     }
 
-    async fn checkpoint(&self, id: &str, cursor: u64, seconds: u64) {
+    pub(crate) async fn checkpoint(&self, id: &str, cursor: u64, seconds: u64) {
         self.sessions()
             .checkpoint(&ClientId::new(id), Offset(cursor), at(seconds))
             .await
@@ -147,8 +147,9 @@ async fn records_survive_a_restart_with_their_newest_cursor() {
         it.put("ghi", 7, 10).await;
         it.checkpoint("abc", 8, 11).await;
         it.sessions().remove(&ClientId::new("def")).await.unwrap();
+        let expected = record(&it, "abc", 8, at(11));
         it.restart();
-        assert_eq!(it.get("abc").await, Some(record(&it, "abc", 8, at(11))));
+        assert_eq!(it.get("abc").await, Some(expected));
         assert_eq!(it.get("def").await, None);
         assert_eq!(it.sessions().count(), 2);
     }
@@ -245,7 +246,7 @@ async fn events_and_records_written_together_are_both_there() {
     }
 }
 
-fn revocation(what: Revoked, until: u64) -> Revocation {
+pub(crate) fn revocation(what: Revoked, until: u64) -> Revocation {
     Revocation { what, at: 7, until }
 }
 

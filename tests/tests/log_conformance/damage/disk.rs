@@ -157,6 +157,7 @@ async fn write_until_it_fails(opened: &Opened) -> (Offset, LogError) {
             cursor: last,
             extensions: vec![data.as_str().into()],
             replays: 0,
+            ..Snapshot::default()
         };
         if let Err(error) = opened.sessions.put(record(opened, large)).await {
             return (last, error);

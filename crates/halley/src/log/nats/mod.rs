@@ -10,16 +10,23 @@
 //! - [`append`]: publishing, in the order of the calls;
 //! - [`follow`]: the one consumer of this node, whatever happens to the servers;
 //! - [`recent`], [`read`]: what is in memory, and what is not;
-//! - [`shared`]: what all of these share.
+//! - [`shared`]: what all of these share;
+//! - [`bucket`]: values that are compared before they are written; [`store`], session records in one; [`meta`], what all nodes
+//!   keep once in another;
+//! - [`nodes`]: what nodes ask each other.
 
 mod append;
+mod bucket;
 mod connect;
 mod follow;
 mod message;
+mod meta;
+mod nodes;
 mod read;
 mod recent;
 mod setup;
 mod shared;
+mod store;
 mod subjects;
 
 use std::future::Future;
@@ -41,12 +48,14 @@ use self::append::Call;
 use self::connect::Presence;
 use self::follow::Follow;
 use self::message::Form;
+use self::nodes::Peers;
 use self::read::Reader;
 use self::shared::Shared;
+use self::store::Sessions;
 use self::subjects::Names;
 use super::{
-    Alone, Bounds, Epoch, EventLog, Followed, Interest, Limit, LogError, NodeId, Nodes, Opened, Page,
-    Position, SessionStore, Settings, fill_random,
+    Bounds, Epoch, EventLog, Followed, Interest, Limit, LogError, NodeId, Nodes, Opened, Page, Position,
+    SessionStore, Settings, fill_random,
 };
 use crate::event::Event;
 
@@ -165,6 +174,11 @@ impl EventLog for Nats {
         self.shared.size_bytes()
     }
 
+    fn catch_up(&self) -> BoxFuture<'static, Result<(), LogError>> {
+        let shared = self.shared.clone();
+        self.shared.core.ask(async move { shared.catch_up().await })
+    }
+
     fn away(&self) -> Option<Duration> {
         self.shared.core.presence.away()
     }
@@ -200,10 +214,11 @@ fn run(
         .expect("the system has room for a runtime");
     runtime.block_on(async {
         match start(servers, settings, me).await {
-            Ok((core, parts)) => {
+            Ok((core, farewell, parts)) => {
                 let _ = ready.send(Ok(parts));
                 // Whoever drops the log says so, or is gone.
                 let _ = ended.await;
+                farewell.await;
                 let within = core.settings.shared.answer_within + Duration::from_secs(1);
                 core.finish(within).await;
             }
@@ -216,7 +231,7 @@ async fn start(
     servers: Vec<ServerAddr>,
     settings: Settings,
     me: NodeId,
-) -> Result<(Arc<Core>, Parts), LogError> {
+) -> Result<(Arc<Core>, impl Future<Output = ()>, Parts), LogError> {
     let presence = Presence::new();
     let client = connect::connect(servers, &settings.shared, &me, presence.clone()).await?;
     let core = Arc::new(Core {
@@ -235,15 +250,14 @@ async fn start(
     let shared = prepare(&core, origin).await?;
     let (calls, receiver) = tokio::sync::mpsc::unbounded_channel();
     core.spawn(append::run(shared.clone(), receiver));
-    // For the moment.
-    let sessions = super::memory::open("", &core.settings)?.sessions;
+    let peers = Peers::open(core.clone()).await?;
     let parts = Parts {
         shared,
         calls,
-        sessions,
-        nodes: Arc::new(Alone),
+        sessions: Sessions::open(core.clone()).await?,
+        nodes: peers.clone(),
     };
-    Ok((core, parts))
+    Ok((core, peers.farewell(), parts))
 }
 
 /// Begins to follow a little before the end of the stream, and waits until the end is reached: sessions that come now were here

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_nats::jetstream::context::GetStreamErrorKind;
-use async_nats::jetstream::stream::{Info, Stream};
+use async_nats::jetstream::stream::{Info, LastRawMessageErrorKind, Stream};
 use bayeux::Offset;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -103,6 +103,28 @@ impl Shared {
                 };
                 Err(LogError::Away(error.into()))
             }
+        }
+    }
+
+    /// Asks the servers for the newest event, and waits until it has arrived here.
+    pub(super) async fn catch_up(&self) -> Result<(), LogError> {
+        let within = self.core.settings.shared.answer_within;
+        let events = self.core.names.all_events();
+        let newest = self.stream.get_last_raw_message_by_subject(&events);
+        let newest = match tokio::time::timeout(within, newest).await {
+            Ok(Ok(message)) => Offset(message.sequence),
+            Ok(Err(error)) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(()),
+            Ok(Err(error)) => return Err(LogError::Away(error.to_string().into())),
+            Err(_) => return Err(LogError::Away("the newest event was not said in time".into())),
+        };
+        let mut reached = self.reached.subscribe();
+        let arrived = reached.wait_for(|reached| *reached >= newest);
+        match tokio::time::timeout(within, arrived).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(super::ended()),
+            Err(_) => Err(LogError::Away(
+                "the newest event has not arrived here in time".into(),
+            )),
         }
     }
 
