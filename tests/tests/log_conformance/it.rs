@@ -59,6 +59,17 @@ pub(crate) fn every_kind_with(change: impl Fn(&mut Settings)) -> impl Iterator<I
     })
 }
 
+/// One empty log of every kind that drops whole buckets when it is told what time it is, as the settings say. The servers of a
+/// shared log drop event by event, by their own clock: of them it is only tested what retention by bytes leaves.
+pub(crate) fn every_kind_with_buckets() -> impl Iterator<Item = It> {
+    every_kind_with_buckets_and(|_| {})
+}
+
+/// The same, set up in another way.
+pub(crate) fn every_kind_with_buckets_and(change: impl Fn(&mut Settings)) -> impl Iterator<Item = It> {
+    every_kind_with(change).filter(|it| Place::of(it.kind) != Place::Server)
+}
+
 /// One empty log of every kind that survives a restart: the others promise nothing about one.
 pub(crate) fn every_durable_kind() -> impl Iterator<Item = It> {
     every_kind().filter(|it| Place::of(it.kind) != Place::Nowhere)
@@ -67,6 +78,11 @@ pub(crate) fn every_durable_kind() -> impl Iterator<Item = It> {
 /// One empty log of every kind that several nodes can share.
 pub(crate) fn every_shared_kind() -> impl Iterator<Item = It> {
     every_kind().filter(|it| Place::of(it.kind) == Place::Server)
+}
+
+/// One empty log of every kind that has buckets and survives a restart.
+pub(crate) fn every_durable_kind_with_buckets() -> impl Iterator<Item = It> {
+    every_durable_kind().filter(|it| Place::of(it.kind) != Place::Server)
 }
 
 /// A `file:` log in a folder.

@@ -4,7 +4,7 @@ use bayeux::Offset;
 use halley::event::{Event, Tenant};
 use halley::log::{Interest, Limit};
 
-use crate::it::{anybody, every_kind, every_kind_with, everyone, offsets, to, user};
+use crate::it::{anybody, every_kind, every_kind_with_buckets_and, everyone, offsets, to, user};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_reads_only_his_own_events() {
@@ -112,7 +112,8 @@ async fn without_patterns_nothing_is_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_ends_at_the_limit_and_the_next_one_goes_on() {
     // Small buckets, so that pages end inside them, at their ends, and go over several.
-    for it in every_kind_with(|settings| settings.retention_bytes = 16 * 300) {
+    let small = every_kind_with_buckets_and(|settings| settings.retention_bytes = 16 * 300);
+    for it in every_kind().chain(small) {
         for n in 0..60 {
             it.append([
                 everyone(&format!("/a/{}", n % 7), "1"),

@@ -4,7 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use bayeux::Offset;
 
-use crate::it::{It, anybody, every_durable_kind, every_kind, every_kind_with, everyone, offsets};
+use crate::it::{
+    It, anybody, every_durable_kind_with_buckets, every_kind, every_kind_with, every_kind_with_buckets,
+    every_kind_with_buckets_and, everyone, offsets,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -22,7 +25,7 @@ impl It {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn retention_by_age_drops_what_is_older_and_nothing_else() {
-    for it in every_kind() {
+    for it in every_kind_with_buckets() {
         it.ten().await;
         it.ten().await;
         it.retain(SystemTime::now() + 23 * HOUR).await;
@@ -61,7 +64,7 @@ async fn retention_by_bytes_drops_the_oldest_until_the_rest_fits() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_newest_bucket_stays() {
-    for it in every_kind_with(|settings| settings.retention_bytes = 1) {
+    for it in every_kind_with_buckets_and(|settings| settings.retention_bytes = 1) {
         it.append([everyone("/a", "1")]).await;
         it.append([everyone("/a", "1")]).await;
         for _ in 0..3 {
@@ -73,7 +76,7 @@ async fn the_newest_bucket_stays() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reading_before_retention_says_what_is_left() {
-    for it in every_kind() {
+    for it in every_kind_with_buckets() {
         it.ten().await;
         it.ten().await;
         it.retain(SystemTime::now() + 25 * HOUR).await;
@@ -90,7 +93,7 @@ async fn reading_before_retention_says_what_is_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_dropped_stays_dropped_after_a_restart_and_offsets_go_on() {
-    for mut it in every_durable_kind() {
+    for mut it in every_durable_kind_with_buckets() {
         it.ten().await;
         it.ten().await;
         it.retain(SystemTime::now() + 25 * HOUR).await;
@@ -103,7 +106,7 @@ async fn what_was_dropped_stays_dropped_after_a_restart_and_offsets_go_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_jumps_forward_drops_at_most_one_bucket_per_call() {
-    for it in every_kind() {
+    for it in every_kind_with_buckets() {
         for _ in 0..4 {
             it.ten().await;
         }

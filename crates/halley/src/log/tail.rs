@@ -73,19 +73,26 @@ impl Tail {
 impl Follower {
     /// Waits until the follower has room, has gone, or another took its turn. For the writer's thread only.
     pub(super) fn hand_over(self, batch: Vec<Appended>) {
-        let Err(mpsc::error::TrySendError::Full(batch)) = self.batches.try_send(batch) else {
-            return;
-        };
+        if let Err(mpsc::error::TrySendError::Full(batch)) = self.batches.try_send(batch) {
+            tokio::runtime::Builder::new_current_thread()
+                .build()
+                .expect("a runtime without I/O and timers takes nothing from the system")
+                .block_on(self.wait(batch));
+        }
+    }
+
+    /// The same for a writer that is a task among others.
+    pub(super) async fn hand_over_async(self, batch: Vec<Appended>) {
+        if let Err(mpsc::error::TrySendError::Full(batch)) = self.batches.try_send(batch) {
+            self.wait(batch).await;
+        }
+    }
+
+    async fn wait(self, batch: Vec<Appended>) {
         let Self { batches, mut turn } = self;
-        let wait = async {
-            tokio::select! {
-                _ = batches.send(batch) => {}
-                _ = turn.changed() => {}
-            }
-        };
-        tokio::runtime::Builder::new_current_thread()
-            .build()
-            .expect("a runtime without I/O and timers takes nothing from the system")
-            .block_on(wait);
+        tokio::select! {
+            _ = batches.send(batch) => {}
+            _ = turn.changed() => {}
+        }
     }
 }

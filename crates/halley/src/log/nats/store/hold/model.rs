@@ -295,7 +295,11 @@ impl Model {
         if node.step.is_none() {
             let before = node.releases();
             node.step = node.hold.poll_step();
-            node.taken &= node.releases() == before;
+            if node.releases() < before {
+                node.taken = false;
+                // Of what is given up in doubt nothing is known: here it has arrived by then.
+                self.servers.catch_up(index);
+            }
         }
         while let Some((call, answer)) = node.hold.poll_answer() {
             node.open -= 1;

@@ -1,0 +1,209 @@
+//! Publishing: in the order of the calls, many under way at once, each answered when the servers have said what became of it.
+//!
+//! A batch is published event by event. When one of it fails, the call fails, and what came before it may be in the log: whoever
+//! gives its events ids sends it again without harm.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
+use async_nats::jetstream::publish::PublishAck;
+use bayeux::Offset;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::super::{LogError, Position};
+use super::connect;
+use super::message::Outgoing;
+use super::shared::Shared;
+
+/// How often an event is published again that nobody took, as while servers choose a leader.
+const AGAIN: u32 = 3;
+/// How long nobody may be there.
+const AGAIN_AFTER: Duration = Duration::from_millis(250);
+/// How long an answer waits for this node to know what it has published.
+const SEEN_WITHIN: Duration = Duration::from_secs(1);
+
+/// Some events on their way.
+pub(super) struct Call {
+    pub(super) events: Vec<Outgoing>,
+    /// When the publisher is to be answered at the latest.
+    pub(super) deadline: Instant,
+    pub(super) answer: oneshot::Sender<Result<Vec<Position>, LogError>>,
+}
+
+/// Publishes what is called until nobody can call any more.
+pub(super) async fn run(shared: Arc<Shared>, mut calls: mpsc::UnboundedReceiver<Call>) {
+    while let Some(call) = calls.recv().await {
+        let sent = send(&shared, &call.events, call.deadline).await;
+        let of_call = shared.clone();
+        shared.core.spawn(async move {
+            let result = match sent {
+                Ok(acknowledgements) => settle(&of_call, &call.events, acknowledgements, call.deadline).await,
+                Err(error) => Err(error),
+            };
+            // Nobody may be waiting any more: the events are in the log all the same.
+            let _ = call.answer.send(result);
+        });
+    }
+}
+
+/// Sends all of a call, without waiting for what becomes of it.
+async fn send(
+    shared: &Shared,
+    events: &[Outgoing],
+    deadline: Instant,
+) -> Result<Vec<PublishAckFuture>, LogError> {
+    let mut acknowledgements = Vec::with_capacity(events.len());
+    for event in events {
+        let sent = send_one(shared, event, deadline).await;
+        acknowledgements.push(sent.map_err(|error| partly(error, !acknowledgements.is_empty()))?);
+    }
+    Ok(acknowledgements)
+}
+
+/// An event that has not left is not in the log.
+async fn send_one(
+    shared: &Shared,
+    event: &Outgoing,
+    deadline: Instant,
+) -> Result<PublishAckFuture, LogError> {
+    // What is sent without a connection would leave later, when nobody waits for it any more.
+    if !connect::is_connected(&shared.core.client) {
+        return Err(LogError::Away(
+            "there is no connection to the NATS servers".into(),
+        ));
+    }
+    let sending = shared
+        .core
+        .jetstream
+        .send_publish(event.subject.clone(), event.message.clone());
+    match tokio::time::timeout_at(deadline, sending).await {
+        Ok(sent) => sent.map_err(|error| why(shared, &error)),
+        Err(_) => Err(LogError::Away("the NATS servers take nothing".into())),
+    }
+}
+
+/// What became of a call.
+async fn settle(
+    shared: &Shared,
+    events: &[Outgoing],
+    acknowledgements: Vec<PublishAckFuture>,
+    deadline: Instant,
+) -> Result<Vec<Position>, LogError> {
+    let mut positions = Vec::with_capacity(events.len());
+    for (event, acknowledgement) in events.iter().zip(acknowledgements) {
+        let settled = settle_one(shared, event, acknowledgement, deadline).await;
+        positions.push(settled.map_err(|error| partly(error, events.len() > 1))?);
+    }
+    if let Some(last) = positions.iter().map(|position| position.offset).max() {
+        let mut reached = shared.reached.subscribe();
+        // Not for long: the events are in the log, whether or not this node is slow.
+        let _ = tokio::time::timeout(SEEN_WITHIN, reached.wait_for(|reached| *reached >= last)).await;
+    }
+    Ok(positions)
+}
+
+async fn settle_one(
+    shared: &Shared,
+    event: &Outgoing,
+    mut acknowledgement: PublishAckFuture,
+    deadline: Instant,
+) -> Result<Position, LogError> {
+    for _ in 0..AGAIN {
+        match acknowledged(acknowledgement, deadline).await? {
+            Ok(position) => return Ok(position),
+            Err(error) if is_nobody(&error) && Instant::now() + AGAIN_AFTER < deadline => {}
+            Err(error) => return Err(why(shared, &error)),
+        }
+        tokio::time::sleep(AGAIN_AFTER).await;
+        acknowledgement = send_one(shared, event, deadline).await?;
+    }
+    acknowledged(acknowledgement, deadline)
+        .await?
+        .map_err(|error| why(shared, &error))
+}
+
+async fn acknowledged(
+    acknowledgement: PublishAckFuture,
+    deadline: Instant,
+) -> Result<Result<Position, PublishError>, LogError> {
+    let waited = tokio::time::timeout_at(deadline, acknowledgement.into_future()).await;
+    let answer =
+        waited.map_err(|_| LogError::Unanswered("no server has said what became of an event".into()))?;
+    Ok(answer.map(position))
+}
+
+fn position(ack: PublishAck) -> Position {
+    Position {
+        offset: Offset(ack.sequence),
+        duplicate: ack.duplicate,
+    }
+}
+
+/// Nobody took the event, or the same is being stored at the moment: later there is another answer.
+fn is_nobody(error: &PublishError) -> bool {
+    error.kind() == PublishErrorKind::StreamNotFound
+        || [
+            Some(ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT),
+            Some(ErrorCode::CLUSTER_NOT_AVAILABLE),
+        ]
+        .contains(&code(error))
+}
+
+fn why(shared: &Shared, error: &PublishError) -> LogError {
+    let text = || error.to_string().into();
+    match error.kind() {
+        PublishErrorKind::StreamNotFound => LogError::Away("no server answers for the stream".into()),
+        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => LogError::Unanswered(text()),
+        PublishErrorKind::MaxPayloadExceeded => LogError::Unusable(
+            format!("{error}: max_payload of the NATS servers must be larger than events are").into(),
+        ),
+        PublishErrorKind::Other
+        | PublishErrorKind::MaxAckPending
+        | PublishErrorKind::WrongLastMessageId
+        | PublishErrorKind::WrongLastSequence => match code(error) {
+            Some(
+                ErrorCode::INSUFFICIENT_RESOURCES
+                | ErrorCode::MEMORY_RESOURCES_EXCEEDED
+                | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+                | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+                | ErrorCode::STREAM_STORE_FAILED,
+            ) => {
+                tracing::warn!(%error, "the NATS servers have no room for an event");
+                LogError::Full {
+                    free: 0,
+                    min: shared.core.settings.min_free_bytes,
+                }
+            }
+            Some(ErrorCode::CLUSTER_NOT_AVAILABLE) => LogError::Away(text()),
+            Some(ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM) => {
+                LogError::Unusable(text())
+            }
+            Some(_) | None => LogError::Unanswered(text()),
+        },
+    }
+}
+
+fn code(error: &PublishError) -> Option<ErrorCode> {
+    let source = error.source()?.downcast_ref::<jetstream::Error>()?;
+    Some(source.error_code())
+}
+
+/// Nothing was stored, unless something else of the same call was.
+fn partly(error: LogError, others: bool) -> LogError {
+    match error {
+        LogError::Away(why) if others => {
+            LogError::Unanswered(format!("a part of the events may be stored: {why}").into())
+        }
+        LogError::Full { .. }
+        | LogError::Away(_)
+        | LogError::Unanswered(_)
+        | LogError::Taken
+        | LogError::Stopped(_)
+        | LogError::Unusable(_) => error,
+    }
+}
