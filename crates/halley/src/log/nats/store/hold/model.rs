@@ -97,12 +97,12 @@ impl Servers {
         if now != over {
             return Outcome::Refused;
         }
-        if let Some((_, before)) = &self.there {
-            if before.node != record.node {
-                let mut adopted = SessionRecord::clone(before);
-                adopted.node = record.node.clone();
-                assert_eq!(**record, adopted, "a record changes hands as it is");
-            }
+        if let Some((_, before)) = &self.there
+            && before.node != record.node
+        {
+            let mut adopted = SessionRecord::clone(before);
+            adopted.node = record.node.clone();
+            assert_eq!(**record, adopted, "a record changes hands as it is");
         }
         let put = put_of(record);
         let cursor = self.cursors.entry(put).or_insert(record.state.cursor);
