@@ -75,14 +75,14 @@ pub(crate) fn every_durable_kind() -> impl Iterator<Item = It> {
     every_kind().filter(|it| Place::of(it.kind) != Place::Nowhere)
 }
 
-/// One empty log of every kind that has buckets and survives a restart.
-pub(crate) fn every_durable_kind_with_buckets() -> impl Iterator<Item = It> {
-    every_durable_kind().filter(|it| Place::of(it.kind) != Place::Server)
-}
-
 /// One empty log of every kind that several nodes can share.
 pub(crate) fn every_shared_kind() -> impl Iterator<Item = It> {
     every_kind().filter(|it| Place::of(it.kind) == Place::Server)
+}
+
+/// One empty log of every kind that has buckets and survives a restart.
+pub(crate) fn every_durable_kind_with_buckets() -> impl Iterator<Item = It> {
+    every_durable_kind().filter(|it| Place::of(it.kind) != Place::Server)
 }
 
 /// A `file:` log in a folder.

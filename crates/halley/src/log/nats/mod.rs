@@ -251,13 +251,14 @@ async fn start(
     let (calls, receiver) = tokio::sync::mpsc::unbounded_channel();
     core.spawn(append::run(shared.clone(), receiver));
     let peers = Peers::open(core.clone()).await?;
+    let farewell = peers.farewell();
     let parts = Parts {
         shared,
         calls,
         sessions: Sessions::open(core.clone()).await?,
-        nodes: peers.clone(),
+        nodes: peers,
     };
-    Ok((core, peers.farewell(), parts))
+    Ok((core, farewell, parts))
 }
 
 /// Begins to follow a little before the end of the stream, and waits until the end is reached: sessions that come now were here

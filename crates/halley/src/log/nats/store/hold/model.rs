@@ -97,12 +97,12 @@ impl Servers {
         if now != over {
             return Outcome::Refused;
         }
-        if let Some((_, before)) = &self.there {
-            if before.node != record.node {
-                let mut adopted = SessionRecord::clone(before);
-                adopted.node = record.node.clone();
-                assert_eq!(**record, adopted, "a record changes hands as it is");
-            }
+        if let Some((_, before)) = &self.there
+            && before.node != record.node
+        {
+            let mut adopted = SessionRecord::clone(before);
+            adopted.node = record.node.clone();
+            assert_eq!(**record, adopted, "a record changes hands as it is");
         }
         let put = put_of(record);
         let cursor = self.cursors.entry(put).or_insert(record.state.cursor);
@@ -296,7 +296,11 @@ impl Model {
         if node.step.is_none() {
             let before = node.releases();
             node.step = node.hold.poll_step();
-            node.taken &= node.releases() == before;
+            if node.releases() < before {
+                node.taken = false;
+                // Of what is given up in doubt nothing is known: here it has arrived by then.
+                self.servers.catch_up(index);
+            }
         }
         while let Some((call, answer)) = node.hold.poll_answer() {
             node.open -= 1;
