@@ -50,9 +50,15 @@ pub(crate) const ALL: &[Step] = &[
         run: typos,
     },
     Step {
+        name: "nats",
+        why: "a nats-server for the tests of logs that nodes share: Debian's",
+        needs: &[],
+        run: nats,
+    },
+    Step {
         name: "unit",
         why: "unit and in-process tests of every crate, with a clock that is an argument: seconds, no network",
-        needs: &[],
+        needs: &["nats"],
         run: || cargo(&["test", "--workspace"]),
     },
     Step {
@@ -287,6 +293,23 @@ fn chromium() -> Outcome {
         Ok(()) if is_there(CHROMIUM) => Outcome::Passed,
         Ok(()) => Outcome::Skipped(format!("the package chromium brought no {CHROMIUM}")),
         Err(reason) => Outcome::Skipped(reason),
+    }
+}
+
+/// Installs nats-server where that is allowed.
+fn nats() -> Outcome {
+    const PROGRAMS: [&str; 2] = ["nats-server", "/usr/sbin/nats-server"];
+    let is_installed = || PROGRAMS.into_iter().any(is_there);
+    if is_installed() {
+        return Outcome::Passed;
+    }
+    match install(
+        &["nats-server"],
+        "there is no nats-server; install it, of version 2.9 or newer",
+    ) {
+        Ok(()) if is_installed() => Outcome::Passed,
+        Ok(()) => Outcome::Failed("the package nats-server brought no nats-server".to_owned()),
+        Err(reason) => Outcome::Failed(reason),
     }
 }
 

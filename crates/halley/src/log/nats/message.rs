@@ -101,7 +101,10 @@ impl Form {
         let (tenant, audience, channel) = parsed;
         let limits = &self.protocol.limits;
         let header = |name: &str| incoming.headers.and_then(|headers| headers.get(name));
-        if channel.kind() != ChannelKind::Broadcast || channel.is_wild() && header(LITERAL).is_none() {
+        let is_too_long =
+            channel.as_str().len() > limits.channel_bytes || channel.segments() > limits.channel_segments;
+        let is_wild = channel.is_wild() && header(LITERAL).is_none();
+        if channel.kind() != ChannelKind::Broadcast || is_too_long || is_wild {
             return Err(NoEvent::Channel);
         }
         if codec::is_deeper(incoming.payload, limits.depth) {

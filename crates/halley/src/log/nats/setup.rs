@@ -184,18 +184,16 @@ fn explain_get(error: &GetStreamError) -> String {
 }
 
 fn explain_create(error: &CreateStreamError, wanted: &Config) -> String {
-    match error.kind() {
-        CreateStreamErrorKind::JetStream(error)
-            if error.error_code() == ErrorCode::STORAGE_RESOURCES_EXCEEDED =>
-        {
-            let bytes = wanted.max_bytes;
-            format!(
-                "a stream reserves what it may take, and the servers have less than log.retention_bytes ({bytes}) left"
-            )
-        }
-        CreateStreamErrorKind::JetStream(error) => explain(&error),
-        _ => error.to_string(),
+    let CreateStreamErrorKind::JetStream(error) = error.kind() else {
+        return error.to_string();
+    };
+    if error.error_code() == ErrorCode::STORAGE_RESOURCES_EXCEEDED {
+        let bytes = wanted.max_bytes;
+        return format!(
+            "a stream reserves what it may take, and the servers have less than log.retention_bytes ({bytes}) left"
+        );
     }
+    explain(&error)
 }
 
 fn explain(error: &async_nats::jetstream::Error) -> String {

@@ -103,7 +103,9 @@ impl Names {
         let mut text = String::with_capacity(rest.len());
         for token in tokens {
             text.push('/');
-            text.push_str(&decode(token).filter(|segment| !segment.is_empty())?);
+            // A slash inside a segment would be another way to write two.
+            let is_segment = |segment: &String| !segment.is_empty() && !segment.contains('/');
+            text.push_str(&decode(token).filter(is_segment)?);
         }
         let channel = ChannelName::parse(&text).ok()?;
         // The grammar of channels is stricter than that of tokens, and knows other ways to write the same.
