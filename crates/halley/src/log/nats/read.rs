@@ -90,7 +90,7 @@ impl Reader {
         let mut from = after;
         loop {
             let begin = self.shared.recent.read().begin();
-            let (found, until) = self.from_servers(&interest, from, begin, limit).await?;
+            let (found, until) = self.ask_servers(&interest, from, begin, limit).await?;
             // Asked for afterwards: what has gone meanwhile is a gap, however little of it was read.
             self.shared.refresh().await?;
             let first = self.shared.bounds().first;
@@ -133,7 +133,7 @@ impl Reader {
 
     /// Events of an interest after `after` and up to the offset that is returned with them: `until`, if all of them are about as
     /// many as the limit takes.
-    async fn from_servers(
+    async fn ask_servers(
         &self,
         interest: &Interest,
         after: Offset,
