@@ -12,7 +12,10 @@ const AWAY: Duration = Duration::from_secs(7);
 
 async fn readiness(address: std::net::SocketAddr) -> u16 {
     let mut connection = Connection::new(address, Duration::from_secs(2));
-    connection.get("/readyz").await.map_or(0, |answer| answer.status)
+    connection
+        .get("/readyz")
+        .await
+        .map_or(0, |answer| answer.status.as_u16())
 }
 
 /// The status of a publish, and how long it took.
@@ -21,7 +24,7 @@ async fn publish(address: std::net::SocketAddr) -> (u16, Duration) {
     let started = Instant::now();
     let body = format!(r#"{{"user":"15007","channel":"{CHANNEL}","data":1}}"#);
     let answer = connection.post("/api/v1/events", body.into()).await;
-    (answer.expect("an answer").status, started.elapsed())
+    (answer.expect("an answer").status.as_u16(), started.elapsed())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

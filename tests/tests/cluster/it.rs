@@ -183,13 +183,6 @@ impl Account {
         }
     }
 
-    #[track_caller]
-    pub(crate) fn expect_at_least_once(&self) {
-        for ledger in &self.ledgers {
-            ledger.report().expect_at_least_once();
-        }
-    }
-
     /// Panics if a client had to shake hands again, or was refused anything.
     #[track_caller]
     pub(crate) fn expect_one_session_each(&self) {
