@@ -149,7 +149,7 @@ impl Sessions {
             if !spoke_before && !self.belongs(&owner, who) {
                 return Ok(None);
             }
-            if let Some(handle) = self.resume(record, owner, who.address, departures) {
+            if let Some(handle) = self.resume(record, owner, who.origin.address, departures) {
                 return Ok(Some(handle));
             }
         }

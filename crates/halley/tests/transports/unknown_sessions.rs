@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use halley::app::App;
-use halley::config::{Config, Span};
+use halley::config::{Config, Network, Span};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -188,6 +188,44 @@ async fn exhaust(app: &App, id: &str) {
     for _ in 0..2 {
         post(app, &connect(id)).await;
     }
+}
+
+async fn connect_from(app: &App, address: &str) -> Answer {
+    let header = format!("X-Forwarded-For: {address}");
+    ask(app, "POST", "/cometd", &[&header], &connect("gone").to_string()).await
+}
+
+#[tokio::test]
+async fn of_two_clients_behind_a_trusted_proxy_only_the_one_that_loops_is_refused() {
+    let app = broker(|config| {
+        impatient(1)(config);
+        config.limits.trusted_proxies = vec![Network::LOOPBACK_V4];
+    })
+    .await;
+    for _ in 0..3 {
+        assert_eq!(connect_from(&app, "203.0.113.7").await.status, 200);
+    }
+    assert_eq!(connect_from(&app, "203.0.113.7").await.status, 429);
+    assert_eq!(connect_from(&app, "203.0.113.8").await.status, 200);
+    let mut innocent = Socket::open_from(&app, "203.0.113.8").await;
+    innocent.say(&connect("gone")).await;
+    expect_a_402(&innocent.hear().await);
+    let mut looping = Socket::open_from(&app, "203.0.113.7").await;
+    looping.say(&connect("gone")).await;
+    expect_a_402(&looping.hear().await);
+    assert!(looping.closed().await.starts_with("1008 "));
+}
+
+#[tokio::test]
+async fn a_client_that_makes_up_addresses_is_refused_like_any_other() {
+    let app = broker(impatient(1)).await;
+    for number in 1..=3 {
+        assert_eq!(
+            connect_from(&app, &format!("203.0.113.{number}")).await.status,
+            200
+        );
+    }
+    assert_eq!(connect_from(&app, "203.0.113.4").await.status, 429);
 }
 
 #[tokio::test]
