@@ -9,7 +9,7 @@ use halley::config::{Config, Network, Span};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::it::{Answer, Line, Socket, ask, broker, metrics, post, publish};
+use crate::it::{Answer, Line, PATIENCE, Socket, ask, broker, metrics, post, publish};
 
 fn connect(id: &str) -> Value {
     json!([{ "channel": "/meta/connect", "clientId": id }])
@@ -268,6 +268,16 @@ async fn a_socket_that_speaks_for_a_session_still_gets_its_events_and_stays_open
     assert_eq!(socket.hear().await[0]["successful"], true);
 }
 
+/// An answer is put off, and will be a success or a refusal.
+async fn expect_late(app: &App, result: &str) {
+    let line = format!("halley_unknown_sessions_total{{result=\"{result}\"}} 1");
+    let deadline = Instant::now() + PATIENCE;
+    while !metrics(app).await.lines().any(|found| found == line) {
+        assert!(Instant::now() < deadline, "no {line}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// The one connection that is allowed becomes free.
 async fn expect_room(app: &App) {
     let handshake = json!([{ "channel": "/meta/handshake" }]);
@@ -286,12 +296,12 @@ async fn a_late_answer_ends_when_its_client_goes_away() {
     let mut line = Line::open(&app).await;
     line.send("POST", "/cometd", &[], &connect("gone").to_string())
         .await;
-    sleep(Duration::from_millis(200)).await;
+    expect_late(&app, "delayed").await;
     drop(line);
     expect_room(&app).await;
     let mut socket = Socket::open(&app).await;
     socket.say(&connect("gone")).await;
-    sleep(Duration::from_millis(200)).await;
+    expect_late(&app, "refused").await;
     drop(socket);
     expect_room(&app).await;
 }
@@ -303,7 +313,7 @@ async fn a_late_answer_does_not_wait_for_the_end_of_the_broker() {
     let mut line = Line::open(&app).await;
     line.send("POST", "/cometd", &[], &connect("gone").to_string())
         .await;
-    sleep(Duration::from_millis(200)).await;
+    expect_late(&app, "delayed").await;
     let ending = tokio::spawn(app.shut_down());
     expect_a_402(&line.receive().await.json());
     let ended = timeout(Duration::from_secs(2), ending).await;
