@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::run::Outcome;
 use crate::say;
 use crate::steps::{install, is_there, output, root, succeed};
 
@@ -107,7 +106,7 @@ fn build() -> Result<PathBuf, String> {
         // It would take most of the time of a build, and gives the engine nothing.
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .current_dir(root());
-    passed(succeed(&mut build))?;
+    succeed(&mut build).required()?;
     Ok(root().join("target/fuzz").join(triple).join("release/fuzz"))
 }
 
@@ -130,7 +129,7 @@ fn cargo_fuzz() -> Result<PathBuf, String> {
                 "--root",
             ])
             .arg(&tools);
-        passed(succeed(&mut install))?;
+        succeed(&mut install).required()?;
     }
     Ok(program)
 }
@@ -140,13 +139,6 @@ fn host() -> Result<String, String> {
     let host = said.lines().find_map(|line| line.strip_prefix("host: "));
     host.map(ToOwned::to_owned)
         .ok_or_else(|| "rustc does not say what it runs on".to_owned())
-}
-
-fn passed(outcome: Outcome) -> Result<(), String> {
-    match outcome {
-        Outcome::Passed => Ok(()),
-        Outcome::Failed(reason) | Outcome::Skipped(reason) => Err(reason),
-    }
 }
 
 /// Where the inputs of a target are.
@@ -229,7 +221,7 @@ impl Folders {
             .args(["-merge=1", "-set_cover_merge=1", "-use_counters=0"])
             .args([&kept, &self.work, &self.corpus, &self.seeds])
             .stderr(Stdio::null());
-        passed(succeed(&mut command))?;
+        succeed(&mut command).required()?;
         fs::remove_dir_all(&self.corpus).map_err(fail)?;
         fs::create_dir_all(&self.corpus).map_err(fail)?;
         for file in files(&kept) {
@@ -323,7 +315,8 @@ fn draw(minutes: u64) -> Result<String, String> {
                 .args(tests)
                 .env("PROPTEST_RNG_SEED", seed.to_string())
                 .current_dir(root());
-            passed(succeed(&mut command))
+            succeed(&mut command)
+                .required()
                 .map_err(|reason| format!("FOUND: PROPTEST_RNG_SEED={seed}: {reason}"))?;
         }
         rounds += 1;

@@ -88,15 +88,8 @@ fn runner() -> Result<PathBuf, String> {
         .args(["install", "--locked", "--force", "--version", RUNNER])
         .args(["gungraun-runner", "--root"])
         .arg(&tools);
-    passed(succeed(&mut command))?;
+    succeed(&mut command).required()?;
     Ok(program)
-}
-
-fn passed(outcome: Outcome) -> Result<(), String> {
-    match outcome {
-        Outcome::Passed => Ok(()),
-        Outcome::Failed(reason) | Outcome::Skipped(reason) => Err(reason),
-    }
 }
 
 fn run(runner: &Path) -> Result<Counts, String> {
@@ -112,7 +105,7 @@ fn run(runner: &Path) -> Result<Counts, String> {
         .env("GUNGRAUN_HOME", &home)
         .env("GUNGRAUN_SAVE_SUMMARY", "json")
         .current_dir(root());
-    passed(succeed(&mut bench))?;
+    succeed(&mut bench).required()?;
     let mut of = BTreeMap::new();
     collect(&home, &mut of)?;
     if of.is_empty() {

@@ -28,6 +28,16 @@ pub(crate) enum Outcome {
     Skipped(String),
 }
 
+impl Outcome {
+    /// For what goes on only where this has passed.
+    pub(crate) fn required(self) -> Result<(), String> {
+        match self {
+            Outcome::Passed => Ok(()),
+            Outcome::Failed(reason) | Outcome::Skipped(reason) => Err(reason),
+        }
+    }
+}
+
 struct Record {
     name: &'static str,
     outcome: Outcome,

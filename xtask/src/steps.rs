@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::run::{Outcome, Step};
-use crate::say;
+use crate::{say, tools};
 
 /// Every step. What a step needs stands above it.
 pub(crate) const ALL: &[Step] = &[
@@ -39,9 +39,9 @@ pub(crate) const ALL: &[Step] = &[
     },
     Step {
         name: "deny",
-        why: "cargo deny: licences, known vulnerabilities, sources of every dependency (deny.toml)",
+        why: "cargo deny: licences, sources, known holes of every dependency (deny.toml, advisories/ and RustSec's database)",
         needs: &[],
-        run: deny,
+        run: crate::deny::check,
     },
     Step {
         name: "typos",
@@ -194,26 +194,11 @@ fn purity() -> Outcome {
     Outcome::Passed
 }
 
-/// Without a network everything but the advisories, which are a database on the network.
-fn deny() -> Outcome {
-    if !is_there("cargo-deny") {
-        return Outcome::Skipped("not installed; `cargo install --locked cargo-deny` installs it".to_owned());
-    }
-    if cargo(&["deny", "fetch", "db"]) == Outcome::Passed {
-        return cargo(&["deny", "check"]);
-    }
-    say::line(
-        "the advisories could not be refreshed: going on with the versions that deny.toml bans, which \
-         tests/tests/dependencies.rs compares with the lock file",
-    );
-    cargo(&["deny", "check", "bans", "licenses", "sources"])
-}
-
 fn typos() -> Outcome {
-    if !is_there("typos") {
-        return Outcome::Skipped("not installed; `cargo install --locked typos-cli` installs it".to_owned());
+    match tools::find(&tools::TYPOS) {
+        Ok(program) => succeed(Command::new(program).current_dir(root())),
+        Err(reason) => Outcome::Skipped(reason),
     }
-    succeed(Command::new("typos").current_dir(root()))
 }
 
 /// Installs Node where that is allowed, then the locked packages.

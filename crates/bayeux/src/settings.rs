@@ -17,6 +17,8 @@ pub struct Settings {
     pub max_interval: Duration,
     /// The longest hold or interval that a client may ask for; CometD has no bound.
     pub max_timeout: Duration,
+    /// How long a client is told to wait that connects again and again without wanting to wait; zero for never.
+    pub impatient_interval: Duration,
     /// The least time between two pings that ask a socket for proof of what arrived.
     pub proof_interval: Duration,
     /// How long a held connect stays after a disconnect, so that the disconnect's reply arrives first.
@@ -128,6 +130,7 @@ impl Default for Settings {
             interval: Duration::ZERO,
             max_interval: Duration::from_secs(10),
             max_timeout: Duration::from_secs(60),
+            impatient_interval: Duration::from_millis(500),
             proof_interval: Duration::from_secs(1),
             disconnect_grace: Duration::from_millis(50),
             checkpoint_interval: Duration::from_secs(1),

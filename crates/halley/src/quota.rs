@@ -7,7 +7,7 @@
 //! nobody can choose with whom; those that have their whole burst again are forgotten. Sessions are counted while they are there.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
@@ -32,6 +32,25 @@ pub struct Quotas<C: Clock = DefaultClock> {
 /// One that is counted: it says nothing of where it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Address(NonZeroU64);
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    /// Its peer, or whom a trusted proxy speaks for.
+    pub client: IpAddr,
+    /// That, if it is counted.
+    pub address: Option<Address>,
+}
+
+impl Default for Origin {
+    /// Nowhere.
+    fn default() -> Self {
+        Self {
+            client: Ipv4Addr::UNSPECIFIED.into(),
+            address: None,
+        }
+    }
+}
 
 /// How many there are of each address.
 #[derive(Debug, Default)]
@@ -71,11 +90,12 @@ impl<C: Clock + Clone> Quotas<C> {
 }
 
 impl<C: Clock> Quotas<C> {
-    /// Who sends a request, if that is counted.
-    pub fn address(&self, peer: IpAddr, headers: &HeaderMap) -> Option<Address> {
+    /// Who sends a request.
+    pub fn origin(&self, peer: IpAddr, headers: &HeaderMap) -> Origin {
         let client = self.client(peer, headers);
         let is_exempt = is_in(&self.exempt, client);
-        (!is_exempt).then(|| Address(NonZeroU64::MIN | self.hasher.hash_one(network(client))))
+        let address = (!is_exempt).then(|| Address(NonZeroU64::MIN | self.hasher.hash_one(network(client))));
+        Origin { client, address }
     }
 
     /// A handshake came from there.
@@ -240,7 +260,8 @@ mod tests {
             for line in forwarded {
                 headers.append("x-forwarded-for", line.parse().expect("a value"));
             }
-            self.quotas.address(peer.parse().expect("an address"), &headers)
+            let peer = peer.parse().expect("an address");
+            self.quotas.origin(peer, &headers).address
         }
 
         fn handshakes(&self, peer: &str, times: usize) -> usize {
@@ -289,7 +310,7 @@ mod tests {
         let quotas = Quotas::new(&Limits::default());
         for loopback in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
             let peer = loopback.parse().expect("an address");
-            assert_eq!(quotas.address(peer, &HeaderMap::new()), None, "{loopback}");
+            assert_eq!(quotas.origin(peer, &HeaderMap::new()).address, None, "{loopback}");
         }
     }
 
@@ -341,7 +362,7 @@ mod tests {
             ..Limits::default()
         });
         let peer = "203.0.113.1".parse().expect("an address");
-        let address = quotas.address(peer, &HeaderMap::new());
+        let address = quotas.origin(peer, &HeaderMap::new()).address;
         assert!((0..10_000).all(|_| quotas.handshake(address).is_ok() && quotas.publish("x", 9).is_ok()));
     }
 
@@ -350,7 +371,9 @@ mod tests {
         let it = It::new();
         for number in 0..1_000_000_u32 {
             let peer = IpAddr::V6(Ipv6Addr::from_bits(u128::from(number) << 64 | 1 << 127));
-            let _ = it.quotas.handshake(it.quotas.address(peer, &HeaderMap::new()));
+            let _ = it
+                .quotas
+                .handshake(it.quotas.origin(peer, &HeaderMap::new()).address);
         }
         let limiter = &it.quotas.handshakes.as_ref().expect("a rate").limiter;
         assert!(limiter.len() as u64 <= BUCKETS, "{}", limiter.len());

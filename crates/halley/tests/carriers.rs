@@ -10,7 +10,7 @@ use halley::config::{Config, Span};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -117,6 +117,27 @@ async fn of_two_connects_in_one_body_the_last_is_answered() {
         .expect("an answer at once");
     assert_eq!(answer.as_array().expect("an array").len(), 1, "{answer}");
     assert_eq!(answer[0]["id"], 2);
+}
+
+#[tokio::test]
+async fn t28_a_client_that_spins_is_told_to_wait_over_any_carrier() {
+    let app = broker(|config| {
+        config.session.impatient_interval = Span(Duration::from_millis(123));
+    })
+    .await;
+    let id = handshake(&app, json!({})).await;
+    let mut socket = socket(&app).await;
+    let connect =
+        json!([{ "channel": "/meta/connect", "clientId": id, "advice": { "timeout": 0, "interval": 0 } }]);
+    let deadline = Instant::now() + PATIENCE;
+    let (mut over_http, mut over_a_socket) = (Value::Null, Value::Null);
+    // Three of them within a second, however slow the machine is.
+    while over_http != 123 || over_a_socket != 123 {
+        assert!(Instant::now() < deadline, "told {over_http} and {over_a_socket}");
+        over_http = ask(&app, connect.clone()).await[0]["advice"]["interval"].take();
+        say(&mut socket, connect.clone()).await;
+        over_a_socket = hear_text(&mut socket).await[0]["advice"]["interval"].take();
+    }
 }
 
 #[tokio::test]

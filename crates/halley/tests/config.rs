@@ -336,6 +336,10 @@ fn settings_that_cannot_work_are_refused_with_their_name() {
         ),
         ("[session]\ntimeout = \"90s\"", "session.timeout"),
         (
+            "[session]\nimpatient_interval = \"61s\"",
+            "session.impatient_interval",
+        ),
+        (
             "[session]\nduplicate_connect_status = 200",
             "session.duplicate_connect_status",
         ),

@@ -66,6 +66,8 @@ pub struct World {
     fresh: bool,
     /// The kind of carrier that was last given advice.
     advised: Option<CarrierKind>,
+    /// When the last two connects came that did not want to wait, but for the first.
+    impatient: [Option<Instant>; 2],
     /// The client has said goodbye.
     left: bool,
     /// Something was published that is in no hurry.
@@ -121,6 +123,8 @@ struct Waiting {
     is_advised: bool,
     /// It was ended because too many are held.
     is_crowded: bool,
+    /// It is the third within a second that did not want to wait: the client is told to come later.
+    is_impatient: bool,
     /// What has left with it.
     parts: usize,
     bytes: usize,
@@ -145,6 +149,7 @@ impl World {
             connected: false,
             fresh: false,
             advised: None,
+            impatient: [None; 2],
             left: false,
             has_lazy: false,
             expels: false,
@@ -199,7 +204,10 @@ impl World {
             Step::Close => self.close(),
             Step::Release => {
                 let waiting = self.pipes.iter_mut().filter_map(|pipe| pipe.connect.as_mut());
-                waiting.for_each(|waiting| waiting.is_advised = true);
+                waiting.for_each(|waiting| {
+                    waiting.is_advised = true;
+                    waiting.is_impatient = false;
+                });
                 self.node.release();
                 self.wake_all();
             }
@@ -292,6 +300,7 @@ impl World {
         self.connected = false;
         self.fresh = false;
         self.advised = None;
+        self.impatient = [None; 2];
         self.told_busy = false;
         self.expels = false;
         self.forget_calls();
@@ -497,6 +506,10 @@ impl World {
     }
 
     fn wait_for_reply(&mut self, carrier: Carrier, advice: words::Advised, batch: bool) {
+        let hurries = advice
+            .timeout
+            .is_some_and(|timeout| timeout < Duration::from_millis(100));
+        let is_impatient = self.connected && hurries && self.is_third_in_a_second();
         let settings = &self.node.settings;
         let timeout = advice
             .timeout
@@ -508,6 +521,7 @@ impl World {
             answered_by: self.now + if may_wait { timeout } else { settings.timeout },
             is_advised: advice.is_there || self.advised != Some(carrier.kind),
             is_crowded: false,
+            is_impatient,
             parts: 0,
             bytes: 0,
         };
@@ -517,6 +531,12 @@ impl World {
         if let Some(pipe) = self.pipe(carrier) {
             pipe.connect = Some(waiting);
         }
+    }
+
+    fn is_third_in_a_second(&mut self) -> bool {
+        let [before, last] = self.impatient;
+        self.impatient = [last, Some(self.now)];
+        before.is_some_and(|before| self.now.saturating_duration_since(before) < Duration::from_secs(1))
     }
 
     /// A connect that is not to be held is answered, unless the log must be read first.
@@ -711,6 +731,7 @@ impl World {
             self.connected = true;
             self.fresh = true;
             self.advised = None;
+            self.impatient = [None; 2];
             self.told_busy = false;
             if !same_log {
                 // Where its subscriptions began meant something in the log that is lost.
@@ -808,10 +829,17 @@ impl World {
         let interval = reply["advice"]["interval"].as_u64().map(Duration::from_millis);
         let is_long_enough = interval.is_none_or(|interval| interval >= self.node.busy || waiting.is_crowded);
         assert!(is_long_enough, "{reply}");
+        let slows_down = waiting.is_impatient && !self.left && !waiting.is_crowded;
+        let least = self.node.settings.impatient_interval;
+        assert!(
+            !slows_down || interval.is_some_and(|interval| interval >= least),
+            "{reply}"
+        );
         if waiting.is_crowded {
             self.advised = None;
         } else if is_advised {
-            self.advised = Some(pipe.carrier.kind);
+            // One that was told to wait is told with the next reply that it need not.
+            self.advised = (!waiting.is_impatient).then_some(pipe.carrier.kind);
             self.told_busy = is_busy;
         }
         self.fresh = false;

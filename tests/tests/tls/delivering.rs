@@ -1,5 +1,8 @@
 //! Everything that clients do, over TLS.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Full};
@@ -7,7 +10,8 @@ use hyper::Request;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{WebSocketStream, client_async};
@@ -63,20 +67,30 @@ struct Socket(WebSocketStream<Line>);
 
 impl Socket {
     async fn open(it: &It, authority: &Authority) -> Self {
+        let stream = TcpStream::connect(it.public).await.expect("a connection");
+        Self::open_on(stream, it, authority).await
+    }
+
+    async fn open_on(stream: TcpStream, it: &It, authority: &Authority) -> Self {
         let mut request = format!("wss://{}/cometd", it.public)
             .into_client_request()
             .expect("a URL");
         let bearer = format!("Bearer secret-{}", USERS[0]).parse().expect("a header");
         request.headers_mut().insert("authorization", bearer);
         let line = Peer::trusting(authority)
-            .connect(it.public)
+            .connect_on(stream, it.public)
             .await
             .expect("a connection");
         Self(client_async(request, line).await.expect("a socket").0)
     }
 
     async fn subscribed(it: &It, authority: &Authority) -> Self {
-        let mut socket = Self::open(it, authority).await;
+        Self::open(it, authority).await.listening().await
+    }
+
+    /// Shakes hands, subscribes, and leaves a connect held.
+    async fn listening(mut self) -> Self {
+        let socket = &mut self;
         let id = id(&socket.say(HANDSHAKE).await);
         socket.say(&subscribe(&id)).await;
         socket.say(&connect(&id)).await;
@@ -85,7 +99,7 @@ impl Socket {
             .send(Message::text(connect(&id)))
             .await
             .expect("it is open");
-        socket
+        self
     }
 
     async fn say(&mut self, text: &str) -> Value {
@@ -147,8 +161,6 @@ async fn a_thousand_events_of_every_size_arrive_over_wss_in_their_order_also_whe
 
 #[tokio::test]
 async fn a_socket_that_takes_nothing_is_closed_after_the_write_timeout_and_its_session_stays() {
-    use std::time::Duration;
-
     let authority = Authority::new();
     let files = Files::of(&authority);
     let tls = files.settings();
@@ -163,6 +175,63 @@ async fn a_socket_that_takes_nothing_is_closed_after_the_write_timeout_and_its_s
         it.publish_to(Some(USERS[0]), CHANNEL, &data).await;
     }
     it.wait_for("halley_connections{transport=\"websocket\"}", 0.0)
+        .await;
+    assert_eq!(it.metric("halley_sessions").await, 1.0);
+    drop(socket);
+}
+
+/// Bytes between these two that no reader has taken: what the kernel holds at either end.
+fn in_the_kernel(client: SocketAddr, server: SocketAddr) -> u64 {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux has it");
+    let queues = table.lines().skip(1).filter_map(|line| {
+        let mut cells = line.split_whitespace().skip(1);
+        let port = |cell: &str| u16::from_str_radix(cell.split_once(':')?.1, 16).ok();
+        let ends = [port(cells.next()?)?, port(cells.next()?)?];
+        let (out, waiting) = cells.nth(1)?.split_once(':')?;
+        let of_both = ends == [server.port(), client.port()] || ends == [client.port(), server.port()];
+        let bytes = |text: &str| u64::from_str_radix(text, 16).ok();
+        of_both.then_some(bytes(out)? + bytes(waiting)?)
+    });
+    queues.sum()
+}
+
+/// Whether the kernel takes this much more of a connection soon.
+async fn is_taken(client: SocketAddr, server: SocketAddr, before: u64, bytes: u64) -> bool {
+    let taken = async {
+        while in_the_kernel(client, server) < before + bytes {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_millis(500), taken).await.is_ok()
+}
+
+#[tokio::test]
+async fn t25_a_socket_of_which_nothing_but_sealed_bytes_wait_is_closed_after_the_write_timeout() {
+    let authority = Authority::new();
+    let files = Files::of(&authority);
+    let tls = files.settings();
+    let it = It::with(|config| {
+        config.public.tls = tls;
+        config.websocket.write_timeout = halley::config::Span(Duration::from_secs(2));
+    })
+    .await;
+    let stream = TcpSocket::new_v4().expect("a socket");
+    stream.set_recv_buffer_size(4096).expect("an option");
+    let stream = stream.connect(it.public).await.expect("a connection");
+    let client = stream.local_addr().expect("an address");
+    let socket = Socket::open_on(stream, &it, &authority).await.listening().await;
+    let data = json!("x".repeat(10_000)).to_string();
+    // One by one: what the kernel does not take of the last one is sealed already, and nothing stands behind it.
+    let mut before = in_the_kernel(client, it.public);
+    for number in 0.. {
+        assert!(number < 2_000, "the kernel takes whatever comes");
+        it.publish_to(Some(USERS[0]), CHANNEL, &data).await;
+        if !is_taken(client, it.public, before, 10_000).await {
+            break;
+        }
+        before = in_the_kernel(client, it.public);
+    }
+    it.wait_for("halley_socket_ends_total{result=\"stalled\"}", 1.0)
         .await;
     assert_eq!(it.metric("halley_sessions").await, 1.0);
     drop(socket);

@@ -65,7 +65,10 @@ impl Peer {
     }
 
     pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<Line> {
-        let stream = TcpStream::connect(address).await?;
+        self.connect_on(TcpStream::connect(address).await?, address).await
+    }
+
+    pub(crate) async fn connect_on(&self, stream: TcpStream, address: SocketAddr) -> io::Result<Line> {
         let name = ServerName::IpAddress(address.ip().into());
         let connector = TlsConnector::from(Arc::new(self.config.clone()));
         timeout(PATIENCE, connector.connect(name, stream)).await?

@@ -5,6 +5,7 @@
 //! * The reply carries advice when the client sent some, or connects by another kind of carrier than before.
 //! * The connect says what arrived: an acknowledgement if that was agreed; otherwise the reply before it, unless the client
 //!   says that it recovers (`advice.timeout` 0 on a session that was connected) or the reply is known to be lost.
+//! * Who connects without wanting to wait, again and again, is told to wait before the next.
 //! * A connect with the id of one that was answered is the same request again: browsers repeat it by themselves when a
 //!   connection that was kept alive breaks, and neither the page nor its client know. The reply did not arrive.
 
@@ -20,6 +21,13 @@ use crate::{Carrier, CarrierKind, Message, Reply, ReplyAdvice, Target};
 /// Bytes of events in an answer on a socket. It leaves in one frame, and clients that were not told otherwise close a socket
 /// that brings a frame of more than 64 KiB.
 const FRAME_BYTES: usize = 48 << 10;
+
+/// A connect that asks for less than this does not want to wait.
+const IMPATIENCE: Duration = Duration::from_millis(100);
+
+/// Two such connects in this time are free, beside a session's first: a client asks so whenever it comes back, and so does a page
+/// that was loaded again.
+const HASTE: Duration = Duration::from_secs(1);
 
 /// The connects of one session.
 #[derive(Debug, Default)]
@@ -39,6 +47,8 @@ pub(crate) struct Connects {
     busy: Duration,
     /// The client was told so.
     told_busy: bool,
+    /// When the last two connects came that did not want to wait.
+    impatient: [Option<Instant>; 2],
 }
 
 #[derive(Debug)]
@@ -65,6 +75,8 @@ pub(super) enum Advice {
     Known,
     /// To connect again.
     Retry,
+    /// To connect again, and later than it would.
+    Impatient,
     /// To come back after the interval, or not at all without one: too many connects of its browser are held.
     Crowded,
 }
@@ -101,6 +113,13 @@ impl Connects {
     pub(super) fn take_up(&mut self, id: &str) {
         self.answered_id = RawValue::from_string(id.to_owned()).ok();
         self.ids_differ = true;
+    }
+
+    /// Notes a connect that does not want to wait, and says whether it is one too many.
+    fn note_impatient(&mut self, now: Instant) -> bool {
+        let [before, last] = self.impatient;
+        self.impatient = [last, Some(now)];
+        before.is_some_and(|before| now.saturating_duration_since(before) < HASTE)
     }
 
     pub(super) fn is_held(&self) -> bool {
@@ -189,12 +208,23 @@ impl Session {
         let longest = self.settings.max_timeout;
         let timeout = asked.timeout.unwrap_or(self.settings.timeout).min(longest);
         let wait = alone && !first && !timeout.is_zero();
-        let advise = message.advice.is_some() || self.connects.advised != Some(carrier.kind);
+        let is_impatient = !first
+            && asked.timeout.is_some_and(|timeout| timeout < IMPATIENCE)
+            && self.connects.note_impatient(now)
+            && !self.settings.impatient_interval.is_zero();
+        let interval = asked.interval.unwrap_or(self.settings.interval).min(longest);
+        let (advice, interval) = if is_impatient {
+            (Advice::Impatient, interval.max(self.settings.impatient_interval))
+        } else if message.advice.is_some() || self.connects.advised != Some(carrier.kind) {
+            (Advice::Retry, interval)
+        } else {
+            (Advice::Known, interval)
+        };
         self.connects.held = Some(Held {
             carrier,
             asked: Asked::of(message, self.agreed.receiving(now, message)),
-            advice: if advise { Advice::Retry } else { Advice::Known },
-            interval: asked.interval.unwrap_or(self.settings.interval).min(longest),
+            advice,
+            interval,
             // A connect that is not to wait may still have to read the log.
             deadline: now + if wait { timeout } else { self.settings.timeout },
             due: !wait,
@@ -368,8 +398,10 @@ impl Session {
             // The next answer takes the interval back.
             self.connects.advised = None;
             reply.crowd(held.interval);
-        } else if held.advice == Advice::Retry || is_busy || self.connects.told_busy {
-            self.connects.advised = Some(held.carrier.kind);
+        } else if held.advice != Advice::Known || is_busy || self.connects.told_busy {
+            // What was impatient is told later that it need not wait any more.
+            let is_last_word = held.advice != Advice::Impatient;
+            self.connects.advised = is_last_word.then_some(held.carrier.kind);
             self.connects.told_busy = is_busy;
             reply.advise(self.retry_after(interval));
         }

@@ -182,6 +182,9 @@ impl Config {
         if self.session.timeout.0 > self.session.max_timeout.0 {
             return wrong("session.timeout", "longer than session.max_timeout");
         }
+        if self.session.impatient_interval.0 > self.session.max_timeout.0 {
+            return wrong("session.impatient_interval", "longer than session.max_timeout");
+        }
         if self.overload.interval.0 > self.session.max_timeout.0 {
             return wrong("overload.interval", "longer than session.max_timeout");
         }
@@ -345,6 +348,7 @@ impl Config {
             interval: self.session.interval.0,
             max_interval: self.session.max_interval.0,
             max_timeout: self.session.max_timeout.0,
+            impatient_interval: self.session.impatient_interval.0,
             proof_interval: self.websocket.proof_interval.0,
             rules: self.channels.rules().into(),
             services: self

@@ -1,5 +1,7 @@
 //! Sessions: how long clients wait and are waited for, and what they may ask for.
 
+use std::time::Duration;
+
 use bayeux::ChannelPattern;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +21,8 @@ pub struct Session {
     pub resume_window: Span,
     /// The longest hold or interval that a client may ask for.
     pub max_timeout: Span,
+    /// How long a client waits that connects again and again without wanting to be held.
+    pub impatient_interval: Span,
     /// A session is found by its clientId alone, without cookie or credentials.
     pub trust_client_session: bool,
     /// The HTTP status of a connect that a newer one of the same session replaced.
@@ -103,6 +107,7 @@ impl Default for Session {
             max_interval: seconds(10),
             resume_window: seconds(3600),
             max_timeout: seconds(60),
+            impatient_interval: Span(Duration::from_millis(500)),
             trust_client_session: false,
             duplicate_connect_status: 500,
             handshake_reconnect: false,

@@ -34,7 +34,7 @@ use crate::auth::{Browser, Denial, Principal, Revocations};
 use crate::event::{Tenant, Token};
 use crate::log::{EventLog, Interest, Limit, LogError, Nodes, Opened, SessionRecord, SessionStore};
 use crate::metrics::Metrics;
-use crate::quota::{Address, Tally};
+use crate::quota::{Address, Origin, Tally};
 
 pub use crowd::{Crowd, Seat};
 pub use handle::{Handle, PublicId, Subscriber};
@@ -102,8 +102,8 @@ pub struct Requester {
     pub browserless: bool,
     /// The session that was last opened on the same request or socket.
     pub opened: Option<ClientId>,
-    /// Where it is sent from, if that is counted.
-    pub address: Option<Address>,
+    /// Where it is sent from.
+    pub origin: Origin,
 }
 
 /// What a message led to: the protocol's answer, and the writes that must be durable before it may be sent.

@@ -153,7 +153,7 @@ impl Sessions {
             let Some(record) = self.adopt(record).await? else {
                 continue;
             };
-            if let Some(handle) = self.resume(record, owner, who.address, departures) {
+            if let Some(handle) = self.resume(record, owner, who.origin.address, departures) {
                 return Ok(Some(handle));
             }
         }

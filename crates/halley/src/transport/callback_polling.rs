@@ -23,7 +23,7 @@ use super::{Connection, Public, Transport};
 use crate::config::CallbackPolling;
 use crate::http::{self, Reply};
 use crate::metrics;
-use crate::quota::Address;
+use crate::quota::Origin;
 
 pub(super) const TRANSPORT: Transport = Transport {
     connection_type: "callback-polling",
@@ -50,11 +50,11 @@ struct Asked {
 async fn answer(public: Arc<Public>, connection: Connection, request: Request<Incoming>) -> Reply {
     let query = request.uri().query().unwrap_or_default();
     let asked = parse(query, &public.config.callback_polling, public.body_limit());
-    let address = public.quotas.address(connection.peer, request.headers());
+    let origin = public.quotas.origin(connection.peer, request.headers());
     // A held connect need not keep what it was asked with.
     drop(request);
     let mut response = match asked {
-        Ok(asked) => respond(&public, &connection, address, asked).await,
+        Ok(asked) => respond(&public, &connection, origin, asked).await,
         Err((status, reason)) => refuse(status, &reason),
     };
     let headers = response.headers_mut();
@@ -67,13 +67,8 @@ async fn answer(public: Arc<Public>, connection: Connection, request: Request<In
     response
 }
 
-async fn respond(
-    public: &Arc<Public>,
-    connection: &Connection,
-    address: Option<Address>,
-    asked: Asked,
-) -> Reply {
-    let mut who = public.requester_without_headers(address).await;
+async fn respond(public: &Arc<Public>, connection: &Connection, origin: Origin, asked: Asked) -> Reply {
+    let mut who = public.requester_without_headers(origin).await;
     match poll(public, connection, &mut who, asked.bodies, &LABEL).await {
         Ok(polled) => polled.response(connection, JAVASCRIPT, |messages| {
             script(&asked.callback, &messages)

@@ -128,7 +128,7 @@ impl Exchange<'_> {
             let failure = Failure::Draining;
             return self.defer(message, failure, StatusCode::SERVICE_UNAVAILABLE, ComeAgain(NEXT));
         }
-        if let Err(again) = self.public.quotas.handshake(self.who.address) {
+        if let Err(again) = self.public.quotas.handshake(self.who.origin.address) {
             return self.defer_many(message, "handshakes_per_address", again);
         }
         self.learn_token(message).await;
@@ -142,7 +142,7 @@ impl Exchange<'_> {
                 return self.reply(Box::new(deny_handshake(message, refusal(denial))));
             }
         };
-        if !self.public.sessions.has_room(self.who.address) {
+        if !self.public.sessions.has_room(self.who.origin.address) {
             return self.defer_many(message, "sessions_per_address", ComeAgain(FULL));
         }
         if self.who.browser.is_none() && !self.who.browserless {
@@ -151,7 +151,7 @@ impl Exchange<'_> {
         let (handle, handled) = self.public.sessions.open(
             &principal,
             self.who.browser.clone(),
-            self.who.address,
+            self.who.origin.address,
             self.carrier,
             message,
         );

@@ -29,7 +29,7 @@ use crate::drain::{Attending, Drain};
 use crate::http::{self, Peer, Reply, Service, Shutdown};
 use crate::log::EventLog;
 use crate::metrics::{self, Metrics, Outcome};
-use crate::quota::{Address, Quotas};
+use crate::quota::{Origin, Quotas};
 use crate::services::Services;
 use crate::sessions::{Crowd, Handle, Requester, Sessions};
 
@@ -321,7 +321,7 @@ impl Public {
         let browser = connection.recognise(cookies);
         let mut who = Requester {
             browser,
-            address: self.quotas.address(connection.peer, request.headers()),
+            origin: self.quotas.origin(connection.peer, request.headers()),
             ..Requester::default()
         };
         let shown = Credentials::of_request(request.headers(), query, connection.peer, &self.config.auth);
@@ -330,10 +330,10 @@ impl Public {
     }
 
     /// Who sends a request that a browser may have made for any page: what its headers say is not what the page knows.
-    async fn requester_without_headers(&self, address: Option<Address>) -> Requester {
+    async fn requester_without_headers(&self, origin: Origin) -> Requester {
         let mut who = Requester {
             browserless: true,
-            address,
+            origin,
             ..Requester::default()
         };
         who.learn(self.authenticator.judge(&Credentials::default()).await);
@@ -363,9 +363,9 @@ impl Public {
         }
     }
 
-    /// How to answer a peer that asked for sessions that are unknown, perhaps beside one that is known.
-    fn judge(&self, peer: IpAddr, stray: &Stray, beside_another: bool) -> Lateness {
-        let mut lateness = self.unknown.lock().judge(Instant::now(), peer, stray);
+    /// How to answer a client that asked for sessions that are unknown, perhaps beside one that is known.
+    fn judge(&self, client: IpAddr, stray: &Stray, beside_another: bool) -> Lateness {
+        let mut lateness = self.unknown.lock().judge(Instant::now(), client, stray);
         lateness.refused &= !beside_another;
         let counts = &self.metrics.unknown_sessions;
         if lateness.refused {

@@ -82,7 +82,7 @@ pub(super) async fn poll(
     drop(bodies);
     let mut refused = None;
     if let Some(stray) = exchanged.unknown.take() {
-        let lateness = public.judge(connection.peer, &stray, exchanged.session.is_some());
+        let lateness = public.judge(who.origin.client, &stray, exchanged.session.is_some());
         let seconds = lateness.delay.as_secs() + 1;
         refused = (lateness.refused).then_some(TryLater(StatusCode::TOO_MANY_REQUESTS, seconds));
         wait(public, lateness.delay).await;

@@ -4,9 +4,10 @@
 //! field takes no notice of a `402` inside a success, and asks again more than a thousand times a second. So the first answers
 //! to a clientId leave at once, later ones later and later, and after some more repeats the answer is no success any more.
 //!
-//! Both are about one clientId at one address, since an address may be a proxy with thousands of clients behind it. The
-//! address as a whole is only slowed down, and only above a rate that no crowd of clients reaches that lost its sessions: to
-//! one that is healthy a refusal would be worse than a delay, for it keeps its dead session and tries again.
+//! Both are about one clientId at one address (the peer's, or what a trusted proxy says), since an address may be a proxy with
+//! thousands of clients behind it. The address as a whole is only slowed down, and only above a rate that no crowd of clients
+//! reaches that lost its sessions: to one that is healthy a refusal would be worse than a delay, for it keeps its dead session
+//! and tries again.
 //!
 //! What speaks for a session that is known is delayed and not refused.
 //!
@@ -69,9 +70,9 @@ impl Unknown {
         }
     }
 
-    /// Takes note of what `peer` asked, and says how to answer.
-    pub(super) fn judge(&mut self, now: Instant, peer: IpAddr, stray: &Stray) -> Lateness {
-        let network = network(peer);
+    /// Takes note of what a client at this address asked, and says how to answer.
+    pub(super) fn judge(&mut self, now: Instant, address: IpAddr, stray: &Stray) -> Lateness {
+        let network = network(address);
         let client = self.hasher.hash_one((network, &stray.client_id));
         let of_address = self.slow_down(now, self.hasher.hash_one(network), stray.messages);
         let settings = &self.settings;

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 /// How long anything may take.
@@ -152,6 +153,16 @@ impl Socket {
     pub(crate) async fn open(app: &App) -> Self {
         let stream = Line::open(app).await.0;
         let (socket, _) = client_async("ws://h/cometd", stream).await.expect("a socket");
+        Self(socket)
+    }
+
+    /// One of a client for whom a proxy says where it is.
+    pub(crate) async fn open_from(app: &App, address: &str) -> Self {
+        let mut request = "ws://h/cometd".into_client_request().expect("a request");
+        let address = address.parse().expect("a value of a header");
+        request.headers_mut().insert("x-forwarded-for", address);
+        let stream = Line::open(app).await.0;
+        let (socket, _) = client_async(request, stream).await.expect("a socket");
         Self(socket)
     }
 

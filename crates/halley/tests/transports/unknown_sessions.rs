@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use halley::app::App;
-use halley::config::{Config, Span};
+use halley::config::{Config, Network, Span};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::it::{Answer, Line, Socket, ask, broker, metrics, post, publish};
+use crate::it::{Answer, Line, PATIENCE, Socket, ask, broker, metrics, post, publish};
 
 fn connect(id: &str) -> Value {
     json!([{ "channel": "/meta/connect", "clientId": id }])
@@ -190,6 +190,44 @@ async fn exhaust(app: &App, id: &str) {
     }
 }
 
+async fn connect_from(app: &App, address: &str) -> Answer {
+    let header = format!("X-Forwarded-For: {address}");
+    ask(app, "POST", "/cometd", &[&header], &connect("gone").to_string()).await
+}
+
+#[tokio::test]
+async fn of_two_clients_behind_a_trusted_proxy_only_the_one_that_loops_is_refused() {
+    let app = broker(|config| {
+        impatient(1)(config);
+        config.limits.trusted_proxies = vec![Network::LOOPBACK_V4];
+    })
+    .await;
+    for _ in 0..3 {
+        assert_eq!(connect_from(&app, "203.0.113.7").await.status, 200);
+    }
+    assert_eq!(connect_from(&app, "203.0.113.7").await.status, 429);
+    assert_eq!(connect_from(&app, "203.0.113.8").await.status, 200);
+    let mut innocent = Socket::open_from(&app, "203.0.113.8").await;
+    innocent.say(&connect("gone")).await;
+    expect_a_402(&innocent.hear().await);
+    let mut looping = Socket::open_from(&app, "203.0.113.7").await;
+    looping.say(&connect("gone")).await;
+    expect_a_402(&looping.hear().await);
+    assert!(looping.closed().await.starts_with("1008 "));
+}
+
+#[tokio::test]
+async fn a_client_that_makes_up_addresses_is_refused_like_any_other() {
+    let app = broker(impatient(1)).await;
+    for number in 1..=3 {
+        assert_eq!(
+            connect_from(&app, &format!("203.0.113.{number}")).await.status,
+            200
+        );
+    }
+    assert_eq!(connect_from(&app, "203.0.113.4").await.status, 429);
+}
+
 #[tokio::test]
 async fn a_body_that_speaks_for_a_session_is_delayed_and_not_refused() {
     let app = broker(impatient(1)).await;
@@ -230,6 +268,16 @@ async fn a_socket_that_speaks_for_a_session_still_gets_its_events_and_stays_open
     assert_eq!(socket.hear().await[0]["successful"], true);
 }
 
+/// An answer is put off, and will be a success or a refusal.
+async fn expect_late(app: &App, result: &str) {
+    let line = format!("halley_unknown_sessions_total{{result=\"{result}\"}} 1");
+    let deadline = Instant::now() + PATIENCE;
+    while !metrics(app).await.lines().any(|found| found == line) {
+        assert!(Instant::now() < deadline, "no {line}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// The one connection that is allowed becomes free.
 async fn expect_room(app: &App) {
     let handshake = json!([{ "channel": "/meta/handshake" }]);
@@ -248,12 +296,12 @@ async fn a_late_answer_ends_when_its_client_goes_away() {
     let mut line = Line::open(&app).await;
     line.send("POST", "/cometd", &[], &connect("gone").to_string())
         .await;
-    sleep(Duration::from_millis(200)).await;
+    expect_late(&app, "delayed").await;
     drop(line);
     expect_room(&app).await;
     let mut socket = Socket::open(&app).await;
     socket.say(&connect("gone")).await;
-    sleep(Duration::from_millis(200)).await;
+    expect_late(&app, "refused").await;
     drop(socket);
     expect_room(&app).await;
 }
@@ -265,7 +313,7 @@ async fn a_late_answer_does_not_wait_for_the_end_of_the_broker() {
     let mut line = Line::open(&app).await;
     line.send("POST", "/cometd", &[], &connect("gone").to_string())
         .await;
-    sleep(Duration::from_millis(200)).await;
+    expect_late(&app, "delayed").await;
     let ending = tokio::spawn(app.shut_down());
     expect_a_402(&line.receive().await.json());
     let ended = timeout(Duration::from_secs(2), ending).await;

@@ -171,6 +171,7 @@ impl Server {
         match key {
             "timeout" => settings.timeout = duration(value)?,
             "interval" => settings.interval = duration(value)?,
+            "impatient_interval" => settings.impatient_interval = duration(value)?,
             "expiry_warning" => settings.expiry_warning = duration(value)?,
             "server_owned" => return self.rule(value, &["publish="]),
             "handshake_reconnect" => settings.handshake_reconnect = value == "true",

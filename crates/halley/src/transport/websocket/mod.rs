@@ -18,7 +18,6 @@ mod frames;
 mod road;
 mod wire;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -143,7 +142,6 @@ async fn answer(public: Arc<Public>, connection: Connection, mut request: Reques
     }
     let opening = Opening {
         public,
-        peer: connection.peer,
         who,
         place: request.extensions_mut().remove::<http::Place>(),
         upgrade: hyper::upgrade::on(&mut request),
@@ -204,7 +202,6 @@ fn switch_protocols(accept: &str, protocol: &str) -> Reply {
 /// What a socket is made of.
 struct Opening {
     public: Arc<Public>,
-    peer: IpAddr,
     who: Requester,
     place: Option<http::Place>,
     upgrade: OnUpgrade,
@@ -242,7 +239,6 @@ impl Opening {
     async fn make<R: Road>(self, road: (R::Reading, R), read_ahead: Vec<u8>) -> Socket<R> {
         let Self {
             public,
-            peer,
             who,
             place,
             upgrade: _,
@@ -259,7 +255,6 @@ impl Opening {
         public.beat.add(&wire);
         Socket {
             public,
-            peer,
             who,
             stream,
             wire,
@@ -330,7 +325,6 @@ impl End {
 
 struct Socket<R: Road> {
     public: Arc<Public>,
-    peer: IpAddr,
     who: Requester,
     stream: WebSocketStream<Io<R>>,
     /// Where everything is written to, from here through `stream`.
@@ -509,7 +503,7 @@ impl<R: Road> Socket<R> {
     fn judge(&self, stray: &Stray) -> Lateness {
         let speaks =
             (self.bound.as_ref()).is_some_and(|attached| self.public.sessions.is_here(&attached.handle));
-        self.public.judge(self.peer, stray, speaks)
+        self.public.judge(self.who.origin.client, stray, speaks)
     }
 
     async fn handle_late(&mut self) -> Result<(), End> {
