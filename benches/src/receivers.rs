@@ -223,7 +223,8 @@ mod tests {
 
     /// Of which the last group is no whole one.
     const RECEIVERS: usize = 1000;
-    const GROUP: u64 = 64;
+    /// Those that are sent for until others have their turn.
+    const TURN: u64 = 256;
 
     fn receivers() -> Receivers {
         let mut receivers = Receivers::without_sockets(RECEIVERS, Clock::StandsStill);
@@ -238,7 +239,7 @@ mod tests {
         while receivers.turn() {
             turns += 1;
         }
-        assert_eq!(turns, RECEIVERS as u64 / GROUP);
+        assert_eq!(turns, RECEIVERS as u64 / TURN);
         assert_eq!(receivers.heard(), RECEIVERS as u64);
     }
 
@@ -252,6 +253,6 @@ mod tests {
         receivers.dispatch();
         assert_eq!(receivers.heard(), 2 * RECEIVERS as u64);
         // Those that had the first one already get the second one alone.
-        assert_eq!(sends(&receivers) - before, RECEIVERS as u64 + GROUP);
+        assert_eq!(sends(&receivers) - before, RECEIVERS as u64 + TURN);
     }
 }

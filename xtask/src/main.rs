@@ -93,6 +93,9 @@ enum Word {
         /// Only Halley, at 1,000, 10,000 and 50,000 sessions, for docs/sizing.md.
         #[arg(long)]
         growth: bool,
+        /// One short period each, to see that it runs: its figures say nothing, and no document is written.
+        #[arg(long)]
+        quick: bool,
         /// Adds to the results of earlier runs rather than beginning anew.
         #[arg(long)]
         keep: bool,
@@ -107,6 +110,7 @@ Examples:
   cargo xtask peers                                          everything once
   cargo xtask peers --rounds 3                               three times, in turns
   cargo xtask peers --peers halley,limit-send --scenarios lp1k,idle
+  cargo xtask peers --quick --peers halley                   whether everything runs
   cargo xtask peers --growth                                 how cost grows with the number of sessions";
 
 const TEST_EXAMPLES: &str = "\
@@ -162,6 +166,7 @@ fn main() -> ExitCode {
             scenarios,
             rounds,
             growth,
+            quick,
             keep,
             list: false,
         } => peers::compare(&peers::Comparison {
@@ -169,6 +174,7 @@ fn main() -> ExitCode {
             scenarios,
             rounds,
             growth,
+            quick,
             keep,
         }),
         Word::Check => run::all(steps::ALL, &["fmt", "clippy", "purity"].map(str::to_owned)),

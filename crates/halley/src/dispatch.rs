@@ -3,8 +3,8 @@
 //!
 //! A write costs about the same whatever it carries. So what has been stored meanwhile is handed over first, to every session
 //! that wants some of it, and then each of them sends once. Sessions are sent for a group at a time: what is known of them is
-//! still close to the processor then, and their writes follow each other without a pause. Between groups others have their turn: on a
-//! single processor nothing would be stored meanwhile, and nobody answered, while an event goes to 100,000 sessions.
+//! still close to the processor then, and their writes follow each other without a pause. After some groups others have their turn: on
+//! a single processor nothing would be stored meanwhile, and nobody answered, while an event goes to 100,000 sessions.
 
 use std::sync::Arc;
 
@@ -23,6 +23,10 @@ const TOGETHER: usize = 64;
 /// Sessions whose writes follow each other.
 const GROUP: usize = 64;
 
+/// Sessions that are sent for before others have their turn. They have much to do then: whoever was asked how far it has come
+/// answers at once, and the sessions behind wait for all of those answers to be read.
+const TURN: usize = 256;
+
 /// Sessions that an event is handed to before others have their turn.
 const STRETCH: usize = 1024;
 
@@ -36,6 +40,7 @@ pub async fn run(mut followed: Followed, sessions: Arc<Sessions>, metrics: Arc<M
         receivers: Vec::new(),
         to_send: Vec::new(),
         sending: Sending::default(),
+        sent: 0,
     };
     while let Some(batch) = followed.batches.recv().await {
         let mut events = batch.len();
@@ -62,6 +67,8 @@ struct Dispatch {
     /// Who has something to send.
     to_send: Vec<Subscriber>,
     sending: Sending,
+    /// Sessions that were sent for since others had their turn.
+    sent: usize,
 }
 
 impl Dispatch {
@@ -114,7 +121,9 @@ impl Dispatch {
                 self.sessions.send_on(handle, &mut self.sending);
             }
             self.sending.flush();
-            if group.len() == GROUP {
+            self.sent += group.len();
+            if self.sent >= TURN {
+                self.sent = 0;
                 yield_now().await;
             }
         }

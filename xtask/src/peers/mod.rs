@@ -23,7 +23,7 @@ use crate::say;
 use crate::steps::{root, succeed};
 
 use roster::Peer;
-use scenario::Scenario;
+use scenario::{Asked, Scenario};
 use server::Server;
 use table::Record;
 
@@ -37,9 +37,20 @@ pub(crate) struct Comparison {
     pub(crate) rounds: u32,
     /// Only Halley, at growing numbers of sessions.
     pub(crate) growth: bool,
+    /// One short period each, which shows that it runs; no document is written.
+    pub(crate) quick: bool,
     /// Shows the results of earlier runs too.
     pub(crate) keep: bool,
 }
+
+/// How the generator is told to be short.
+const QUICK: &[&str] = &[
+    "--warmup=0.5",
+    "--duration=1",
+    "--repeat=1",
+    "--hold=1",
+    "--setup-cycles=1",
+];
 
 /// The names of all peers.
 pub(crate) fn names() -> Vec<&'static str> {
@@ -71,10 +82,10 @@ pub(crate) fn compare(comparison: &Comparison) -> bool {
         .filter(|scenario| wants(&comparison.scenarios, scenario.name))
         .collect();
     let folder = root().join("target/peers");
-    let results = folder.join(if comparison.growth {
-        "growth.jsonl"
-    } else {
-        "results.jsonl"
+    let results = folder.join(match comparison {
+        Comparison { quick: true, .. } => "quick.jsonl",
+        Comparison { growth: true, .. } => "growth.jsonl",
+        Comparison { .. } => "results.jsonl",
     });
     if let Err(error) = prepare(&folder, &results, comparison.keep) {
         say::line(format_args!("cannot write to {}: {error}", folder.display()));
@@ -95,9 +106,9 @@ pub(crate) fn compare(comparison: &Comparison) -> bool {
                     "[{turn}/{turns}] {} against {}",
                     scenario.name, peer.name
                 ));
-                match measure(peer, scenario, &folder) {
+                match measure(peer, scenario, comparison.quick, &folder) {
                     Ok(Some(line)) => append(&results, &line),
-                    Ok(None) => say::line("it has no such transport"),
+                    Ok(None) => say::line("it has nothing of the kind"),
                     Err(why) => {
                         complete = false;
                         say::line(format_args!("no figure: {why}"));
@@ -113,7 +124,8 @@ pub(crate) fn compare(comparison: &Comparison) -> bool {
         table::compared(&records, &chosen)
     };
     say::heading(&text);
-    page::write(comparison.growth, &text) && complete && records.iter().all(Record::is_right)
+    let is_written = comparison.quick || page::write(comparison.growth, &text);
+    is_written && complete && records.iter().all(Record::is_right)
 }
 
 fn wants(named: &[String], name: &str) -> bool {
@@ -162,11 +174,16 @@ fn built(name: &str) -> PathBuf {
 }
 
 /// One turn: starts the peer, loads it, ends it. The generator's line, with who and what it was.
-fn measure(peer: &Peer, scenario: &Scenario, folder: &Path) -> Result<Option<Value>, String> {
+fn measure(peer: &Peer, scenario: &Scenario, quick: bool, folder: &Path) -> Result<Option<Value>, String> {
     let Some(wires) = (peer.wires)(scenario.transport) else {
         return Ok(None);
     };
-    let server = Server::start(peer, folder)?;
+    let acknowledges = scenario.asked == Asked::Acknowledgement;
+    if acknowledges && !peer.acknowledges {
+        return Ok(None);
+    }
+    let with_users = scenario.asked == Asked::Users && !peer.users.is_empty();
+    let server = Server::start(peer, with_users, folder)?;
     let line = folder.join("line.json");
     let _ = fs::remove_file(&line);
     let mut command = server::on_processor(1, built("loadgen"));
@@ -177,8 +194,18 @@ fn measure(peer: &Peer, scenario: &Scenario, folder: &Path) -> Result<Option<Val
         .arg(format!("--json={}", line.display()))
         .args(wires.iter().map(|wire| server.ports.fill(wire)))
         .args(scenario.options.split_whitespace());
+    if with_users {
+        command.arg(format!("--users={}", roster::USER));
+    }
+    if acknowledges {
+        command.arg("--ack=1");
+    }
     if let Some(seconds) = peer.warmup.filter(|_| scenario.warms_up()) {
         command.arg(format!("--warmup={seconds}"));
+    }
+    if quick {
+        // What comes last counts.
+        command.args(QUICK);
     }
     let status = command
         .stdin(Stdio::null())

@@ -20,11 +20,18 @@ pub(crate) struct Peer {
     pub(crate) start: fn(&Path, &Ports) -> Result<Command, String>,
     /// What the generator has to know to speak with it, if it has such a transport.
     pub(crate) wires: fn(Transport) -> Option<&'static [&'static str]>,
+    /// Variables of its environment with which it believes what the header [`USER`] says, if it knows users.
+    pub(crate) users: &'static [(&'static str, &'static str)],
+    /// It has the acknowledge extension.
+    pub(crate) acknowledges: bool,
     /// Seconds until a compiler at run time has seen enough.
     pub(crate) warmup: Option<u32>,
     /// How its version is asked for.
     pub(crate) version: fn() -> Option<String>,
 }
+
+/// Where the generator says as whom it subscribes.
+pub(crate) const USER: &str = "X-Halley-User";
 
 /// Every peer. Ours is first, and the yardsticks are last.
 pub(crate) const ALL: &[Peer] = &[
@@ -56,6 +63,11 @@ pub(crate) const ALL: &[Peer] = &[
                 ],
             })
         },
+        users: &[
+            ("HALLEY_AUTH__KIND", "proxy-headers"),
+            ("HALLEY_PROXY_HEADERS__PEERS", r#"["127.0.0.0/8"]"#),
+        ],
+        acknowledges: true,
         warmup: None,
         version: || Some(env!("CARGO_PKG_VERSION").to_owned()),
     },
@@ -70,6 +82,8 @@ pub(crate) const ALL: &[Peer] = &[
                 Transport::LongPolling => &["--proto=bayeux-lp", "--pub=http-json"],
             })
         },
+        users: &[],
+        acknowledges: false,
         warmup: Some(3),
         version: || npm_version("faye", "faye"),
     },
@@ -82,6 +96,8 @@ pub(crate) const ALL: &[Peer] = &[
             Transport::WebSocket => None,
             Transport::LongPolling => Some(&["--proto=bayeux-lp", "--pub=http-json"]),
         },
+        users: &[],
+        acknowledges: false,
         warmup: Some(3),
         version: || npm_version("nodejs-cometd", "cometd-nodejs-server"),
     },
@@ -104,6 +120,8 @@ pub(crate) const ALL: &[Peer] = &[
             Transport::WebSocket => None,
             Transport::LongPolling => Some(&["--proto=bayeux-lp", "--pub=http-json"]),
         },
+        users: &[],
+        acknowledges: false,
         warmup: None,
         version: || Some("0.9.4".to_owned()),
     },
@@ -129,6 +147,8 @@ pub(crate) const ALL: &[Peer] = &[
                 Transport::LongPolling => &["--proto=raw-lp", "--pub=http-raw"],
             })
         },
+        users: &[],
+        acknowledges: false,
         warmup: None,
         version: || debian_version("libnginx-mod-nchan"),
     },
@@ -151,6 +171,8 @@ pub(crate) const ALL: &[Peer] = &[
             ]),
             Transport::LongPolling => None,
         },
+        users: &[],
+        acknowledges: false,
         warmup: None,
         version: || debian_version("nats-server"),
     },
@@ -173,6 +195,8 @@ pub(crate) const ALL: &[Peer] = &[
             ]),
             Transport::LongPolling => None,
         },
+        users: &[],
+        acknowledges: false,
         warmup: None,
         version: || debian_version("mosquitto"),
     },
@@ -182,6 +206,8 @@ pub(crate) const ALL: &[Peer] = &[
         install: limit,
         start: |_, ports| bare("send", ports),
         wires: raw,
+        users: &[],
+        acknowledges: false,
         warmup: None,
         version: || None,
     },
@@ -194,6 +220,8 @@ pub(crate) const ALL: &[Peer] = &[
             Transport::WebSocket => raw(transport),
             Transport::LongPolling => None,
         },
+        users: &[],
+        acknowledges: false,
         warmup: None,
         version: || None,
     },

@@ -7,11 +7,22 @@ pub(crate) enum Transport {
     LongPolling,
 }
 
+/// What else is asked of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Nothing,
+    /// That it addresses events to users; by channels that one user each subscribes to where it cannot.
+    Users,
+    /// The acknowledge extension.
+    Acknowledgement,
+}
+
 /// One load.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
     pub(crate) transport: Transport,
+    pub(crate) asked: Asked,
     pub(crate) options: &'static str,
     /// What is reported.
     pub(crate) figure: Figure,
@@ -41,6 +52,8 @@ pub(crate) enum Figure {
 pub(crate) enum Target {
     /// So many times the yardstick.
     Times(f64),
+    /// So many times what we take for another scenario.
+    TimesOwn(f64, &'static str),
     /// This.
     Most(f64),
     /// Nothing was promised.
@@ -64,6 +77,7 @@ const fn cpu(
         name,
         what,
         transport: Transport::WebSocket,
+        asked: Asked::Nothing,
         options,
         figure: Figure::Cpu,
         limit,
@@ -96,6 +110,21 @@ const fn rest(
 const fn polled(scenario: Scenario) -> Scenario {
     Scenario {
         transport: Transport::LongPolling,
+        ..scenario
+    }
+}
+
+const fn acknowledged(scenario: Scenario, times: f64, without: &'static str) -> Scenario {
+    Scenario {
+        asked: Asked::Acknowledgement,
+        target: Target::TimesOwn(times, without),
+        ..scenario
+    }
+}
+
+const fn by_user(scenario: Scenario) -> Scenario {
+    Scenario {
+        asked: Asked::Users,
         ..scenario
     }
 }
@@ -138,9 +167,16 @@ pub(crate) const ALL: &[Scenario] = &[
         "limit-send",
         1.3,
     ),
+    by_user(cpu(
+        "unicast-user",
+        "the same, each event for a user where the server knows users, on one channel for all",
+        "--scenario=unicast --pub-conns=32 --subs=10000 --window=64 --duration=4 --repeat=3",
+        "limit-send",
+        1.3,
+    )),
     cpu(
         "unicast-batch",
-        "the same, 32 events a request, 8 connections",
+        "as unicast, 32 events a request, 8 connections",
         "--scenario=unicast --pub-conns=8 --subs=10000 --window=256 --batch=32 --duration=4 --repeat=3",
         "limit-send",
         1.2,
@@ -152,6 +188,17 @@ pub(crate) const ALL: &[Scenario] = &[
         "limit-send",
         1.4,
     )),
+    acknowledged(
+        polled(cpu(
+            "lp1k-ack",
+            "the same with the acknowledge extension",
+            "--subs=1000 --window=1 --duration=5 --repeat=3",
+            "limit-send",
+            0.0,
+        )),
+        1.3,
+        "lp1k",
+    ),
     rest(
         "idle",
         "10,000 WebSocket sessions that wait",

@@ -48,8 +48,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a peer in a folder of its own, and waits until clients can come.
-    pub(crate) fn start(peer: &Peer, folder: &Path) -> Result<Self, String> {
+    /// Starts a peer in a folder of its own, and waits until clients can come. It knows users if it is to.
+    pub(crate) fn start(peer: &Peer, with_users: bool, folder: &Path) -> Result<Self, String> {
         let own = folder.join(peer.name);
         let log = folder.join(format!("{}.log", peer.name));
         let prepared = || -> std::io::Result<(Ports, File)> {
@@ -60,7 +60,9 @@ impl Server {
             Ok((Ports::free()?, File::create(&log)?))
         };
         let (ports, output) = prepared().map_err(|error| error.to_string())?;
+        let users = if with_users { peer.users } else { &[] };
         let child = (peer.start)(&own, &ports)?
+            .envs(users.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(output)

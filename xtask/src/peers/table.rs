@@ -180,7 +180,13 @@ fn to_the_best(records: &[Record], scenario: &Scenario) -> String {
 /// How far Halley is from the yardstick, and what was promised.
 fn verdict(records: &[Record], scenario: &Scenario) -> (String, String) {
     let ours = cell(records, "halley", scenario).number();
-    let limit = cell(records, scenario.limit, scenario).number();
+    let limit = match scenario.target {
+        Target::TimesOwn(_, without) => scenario::ALL
+            .iter()
+            .find(|other| other.name == without)
+            .and_then(|other| cell(records, "halley", other).number()),
+        Target::Times(_) | Target::Most(_) | Target::Open => cell(records, scenario.limit, scenario).number(),
+    };
     let ratio = ours.zip(limit).map(|(ours, limit)| ours / limit);
     let met = |is_met: Option<bool>| match is_met {
         Some(true) => ", met",
@@ -191,6 +197,10 @@ fn verdict(records: &[Record], scenario: &Scenario) -> (String, String) {
         Target::Times(times) => format!(
             "≤ {times} × {}{}",
             scenario.limit,
+            met(ratio.map(|ratio| ratio <= times))
+        ),
+        Target::TimesOwn(times, without) => format!(
+            "≤ {times} × `{without}`{}",
             met(ratio.map(|ratio| ratio <= times))
         ),
         Target::Most(most) => format!("≤ {most}{}", met(ours.map(|ours| ours <= most))),
@@ -314,6 +324,21 @@ mod tests {
             record("limit-send", true, &[8.0]),
         ];
         assert_eq!(to_the_best(&records, scenario()), "0.50 ×");
+    }
+
+    #[test]
+    fn what_an_extension_costs_is_a_ratio_to_ourselves_without_it() {
+        let of = |name: &str, cpu| {
+            let mut record = record("halley", true, &[cpu]);
+            record.0["scenario_name"] = name.into();
+            record
+        };
+        let records = [of("lp1k", 20.0), of("lp1k-ack", 25.0)];
+        let scenario = scenario::ALL.iter().find(|scenario| scenario.name == "lp1k-ack");
+        assert_eq!(
+            verdict(&records, scenario.unwrap()),
+            ("1.25 ×".to_owned(), "≤ 1.3 × `lp1k`, met".to_owned())
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -40,7 +41,7 @@ pub(super) fn run(args: &Args, variables: Vec<(String, String)>) -> ExitCode {
         Err(error) => return complain(exit::CONFIG, &error),
     };
     let _log = logging::start(&config.logging);
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return complain(exit::FAILED, &error),
     };
@@ -48,6 +49,15 @@ pub(super) fn run(args: &Args, variables: Vec<(String, String)>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(code(&error), &error),
     }
+}
+
+/// What other threads have woken goes first, the log's above all: what it says is durable has waited for a disk already, and sockets
+/// always have something new.
+fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .enable_all()
+        .global_queue_interval(1)
+        .build()
 }
 
 async fn serve(config: Config) -> Result<(), AppError> {
