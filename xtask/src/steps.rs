@@ -140,6 +140,18 @@ pub(crate) const ALL: &[Step] = &[
         run: || e2e("leaving"),
     },
     Step {
+        name: "haproxy",
+        why: "a load balancer for the tests of clusters: Debian's haproxy",
+        needs: &[],
+        run: haproxy,
+    },
+    Step {
+        name: "cluster",
+        why: "three nodes on one log behind a balancer without stickiness: killed, replaced, cut off; exactly once, same session",
+        needs: &["npm", "nats", "haproxy", "release"],
+        run: || e2e("cluster"),
+    },
+    Step {
         name: "hostile",
         why: "more than 800 things that nobody should send: each gets what it deserves, and the broker stays as it was",
         needs: &["release"],
@@ -283,17 +295,24 @@ fn chromium() -> Outcome {
 
 /// Installs nats-server where that is allowed.
 fn nats() -> Outcome {
-    const PROGRAMS: [&str; 2] = ["nats-server", "/usr/sbin/nats-server"];
-    let is_installed = || PROGRAMS.into_iter().any(is_there);
+    daemon("nats-server", "of version 2.9 or newer")
+}
+
+/// Installs haproxy where that is allowed.
+fn haproxy() -> Outcome {
+    daemon("haproxy", "of version 2.6 or newer")
+}
+
+/// Debian keeps some of these where only root looks for programs.
+fn daemon(name: &str, version: &str) -> Outcome {
+    let programs = [name.to_owned(), format!("/usr/sbin/{name}")];
+    let is_installed = || programs.iter().any(|program| is_there(program));
     if is_installed() {
         return Outcome::Passed;
     }
-    match install(
-        &["nats-server"],
-        "there is no nats-server; install it, of version 2.9 or newer",
-    ) {
+    match install(&[name], &format!("there is no {name}; install it, {version}")) {
         Ok(()) if is_installed() => Outcome::Passed,
-        Ok(()) => Outcome::Failed("the package nats-server brought no nats-server".to_owned()),
+        Ok(()) => Outcome::Failed(format!("the package {name} brought no {name}")),
         Err(reason) => Outcome::Failed(reason),
     }
 }

@@ -78,7 +78,7 @@ async fn servers_that_hang_leave_publishers_in_no_doubt_for_longer_than_two_seco
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_is_cut_off_accepts_nothing_and_loses_its_sessions_to_the_others() {
+async fn a_node_that_is_cut_off_accepts_nothing_and_its_clients_get_everything_when_it_is_back() {
     let nats = Nats::start();
     let address = nats.address().parse().expect("an address");
     let proxy = Proxy::start(address).await;
@@ -94,11 +94,12 @@ async fn a_node_that_is_cut_off_accepts_nothing_and_loses_its_sessions_to_the_ot
     assert!([503, 504].contains(&status), "{status}");
     assert!(took < Duration::from_millis(2500), "{took:?}");
     eventually("503 from /readyz", async || readiness(cut_off).await == 503).await;
-    traffic.flows().await;
+    // Clients that poll are at the other nodes by now. Sockets stay: a node cannot know whether it alone is cut off.
+    sleep(AWAY).await;
     proxy.reset();
     proxy.heal();
+    traffic.flows().await;
     eventually("200 from /readyz", async || readiness(cut_off).await == 200).await;
-    sleep(Duration::from_secs(1)).await;
     let account = traffic.end().await;
     account.say("a node cut off");
     account.expect_exactly_once();
