@@ -121,8 +121,11 @@ fn offsets(page: &Page) -> Vec<u64> {
     page.events.iter().map(|event| event.offset().0).collect()
 }
 
+/// The subject, the headers and the data of a message.
+type Straight<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+
 /// A backend that publishes past every node.
-async fn straight(nats: &Nats, messages: &[(&str, &[(&str, &str)], &str)]) {
+async fn straight(nats: &Nats, messages: &[Straight<'_>]) {
     let client = async_nats::connect(nats.address())
         .await
         .expect("the server is there");

@@ -401,6 +401,11 @@ impl Node {
         self.session.is_some()
     }
 
+    /// What is written down is of a session whose client has connected.
+    pub(super) fn was_connected(&self) -> bool {
+        self.record.as_ref().is_none_or(|(record, _)| !record.fresh)
+    }
+
     /// What is written down is of this log.
     pub(super) fn is_of(&self, epoch: u32) -> bool {
         self.record.as_ref().is_none_or(|(_, of)| *of == epoch)

@@ -726,9 +726,11 @@ impl World {
         }
         let was_awake = self.node.is_awake();
         let same_log = self.node.is_of(self.epoch);
+        // By its record, which may be older than its first connect.
+        let was_connected = self.node.was_connected();
         let answered = self.node.receive(self.now, carrier, body, self.ends());
         if !was_awake && self.node.is_awake() {
-            self.connected = true;
+            self.connected = was_connected;
             self.fresh = true;
             self.advised = None;
             self.impatient = [None; 2];

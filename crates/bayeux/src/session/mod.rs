@@ -77,6 +77,8 @@ pub struct Session {
     lazy: Lazy,
     /// What must survive has changed outside of a subscribe.
     record_changed: bool,
+    /// It goes on elsewhere.
+    parts: bool,
 }
 
 /// What a message led to at once.
@@ -170,6 +172,7 @@ impl Session {
             greeting: None,
             lazy: Lazy::default(),
             record_changed: false,
+            parts: false,
         }
     }
 

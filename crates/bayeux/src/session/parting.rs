@@ -1,7 +1,8 @@
 //! A session leaves this place and goes on elsewhere, from its snapshot: another node takes it up.
 //!
 //! What the last reply to a connect brought goes with it, since the next connect proves it wherever it comes: or each connect
-//! of a client that polls, and comes to another node each time, would bring the events of the one before again.
+//! of a client that polls, and comes to another node each time, would bring the events of the one before again. A session that
+//! only rests, or whose process ends, does not say so: its connections may have broken with that reply on the way.
 
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,7 @@ impl Session {
     /// The session is taken up elsewhere, from the snapshot that is made next. Whoever waits here is to come again: this is the
     /// reply to the connect that is held, with nothing but that. Nothing else is to be asked of it afterwards.
     pub fn part(&mut self, now: Instant) -> Option<(Carrier, Box<Reply>)> {
+        self.parts = true;
         if let Some(socket) = self.socket {
             // Nobody here will hear how it ends.
             self.take_pongs_back(socket);
@@ -47,7 +49,8 @@ impl Session {
 
     /// What the next connect proves, if it is no recovery.
     pub(super) fn last_reply(&self) -> Option<LastReply> {
-        let is_open = self.was_brought_by(CarrierKind::Exchange)
+        let is_open = self.parts
+            && self.was_brought_by(CarrierKind::Exchange)
             && self.window.has_unproven()
             && !self.agreed.acknowledges()
             && !self.connects.reply_lost;
