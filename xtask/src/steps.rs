@@ -56,6 +56,12 @@ pub(crate) const ALL: &[Step] = &[
         run: nats,
     },
     Step {
+        name: "haproxy",
+        why: "a proxy for the test of deploy/: Debian's",
+        needs: &[],
+        run: haproxy,
+    },
+    Step {
         name: "unit",
         why: "unit and in-process tests of every crate, with a clock that is an argument: seconds, no network",
         needs: &["nats"],
@@ -156,6 +162,12 @@ pub(crate) const ALL: &[Step] = &[
         why: "stdout and stderr closed, full, or not read: the broker goes on and ends well",
         needs: &["release"],
         run: || e2e("log_sinks"),
+    },
+    Step {
+        name: "deploy",
+        why: "deploy/cluster as it is written: three nodes, three nats-servers with its permissions, its proxy, servers killed",
+        needs: &["nats", "haproxy", "release"],
+        run: || e2e("deploy"),
     },
     Step {
         name: "tls-binary",
@@ -309,6 +321,28 @@ fn nats() -> Outcome {
     ) {
         Ok(()) if is_installed() => Outcome::Passed,
         Ok(()) => Outcome::Failed("the package nats-server brought no nats-server".to_owned()),
+        Err(reason) => Outcome::Failed(reason),
+    }
+}
+
+/// Installs HAProxy where that is allowed.
+fn haproxy() -> Outcome {
+    const PROGRAMS: [&str; 2] = ["haproxy", "/usr/sbin/haproxy"];
+    // It knows no --version.
+    let is_installed = || {
+        PROGRAMS
+            .into_iter()
+            .any(|program| output(Command::new(program).arg("-v")).is_ok())
+    };
+    if is_installed() {
+        return Outcome::Passed;
+    }
+    match install(
+        &["haproxy"],
+        "there is no haproxy; install it, of version 2.6 or newer",
+    ) {
+        Ok(()) if is_installed() => Outcome::Passed,
+        Ok(()) => Outcome::Failed("the package haproxy brought no haproxy".to_owned()),
         Err(reason) => Outcome::Failed(reason),
     }
 }
