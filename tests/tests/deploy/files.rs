@@ -24,9 +24,11 @@ impl Compose {
 
     fn service(&self, name: &str, key: &str) -> Yaml {
         let service = &self.0["services"][name];
-        match &service[key] {
-            Yaml::BadValue => service["<<"][key].clone(),
-            own => own.clone(),
+        let own = &service[key];
+        if own.is_badvalue() {
+            service["<<"][key].clone()
+        } else {
+            own.clone()
         }
     }
 
