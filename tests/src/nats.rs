@@ -57,6 +57,17 @@ impl Nats {
         nats
     }
 
+    /// One that is set up by a whole file, for [`NatsCluster::of`]: it listens at this port of loopback and keeps everything in
+    /// this folder, since the file says so.
+    pub fn set_up(port: u16, folder: TempDir, configuration: String) -> Nats {
+        Nats {
+            port,
+            configuration,
+            folder,
+            running: None,
+        }
+    }
+
     fn prepare(port: u16, settings: &NatsSettings) -> Nats {
         let folder = tempfile::tempdir().expect("a folder for the server");
         let mut configuration = format!("listen: \"127.0.0.1:{port}\"\n{}\n", settings.extra);
@@ -169,9 +180,12 @@ impl NatsCluster {
             };
             Nats::prepare(free_port(), &settings)
         });
-        let mut cluster = NatsCluster {
-            servers: servers.collect(),
-        };
+        Self::of(servers.collect())
+    }
+
+    /// Starts servers that know each other, and waits until each of them answers.
+    pub fn of(servers: Vec<Nats>) -> NatsCluster {
+        let mut cluster = NatsCluster { servers };
         for server in &mut cluster.servers {
             server.begin();
         }

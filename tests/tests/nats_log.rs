@@ -513,10 +513,20 @@ async fn the_permissions_of_the_documentation_are_enough() {
         .expect("the page");
     let begin = page.find("    publish: [").expect("the list");
     let end = page[begin..].find("\n\n").expect("an end") + begin;
+    // STREAM stands for each of the three.
+    let each = |line: &str| match line.contains("STREAM\"") || line.contains("STREAM.*\"") {
+        true => ["halley_EVENTS", "KV_halley_SESSIONS", "KV_halley_META"]
+            .map(|stream| {
+                line.replace(".STREAM\"", &format!(".{stream}\""))
+                    .replace(".STREAM.*", &format!(".{stream}.*"))
+            })
+            .join("\n"),
+        false => line.to_owned(),
+    };
+    let list = page[begin..end].lines().map(each).collect::<Vec<_>>().join("\n");
     let nats = Nats::start_with(&NatsSettings {
         extra: format!(
-            "authorization {{ users: [{{ user: halley, password: secret, permissions: {{\n{}\n}} }}] }}",
-            &page[begin..end]
+            "authorization {{ users: [{{ user: halley, password: secret, permissions: {{\n{list}\n}} }}] }}"
         ),
         ..NatsSettings::default()
     });

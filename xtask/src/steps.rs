@@ -56,6 +56,12 @@ pub(crate) const ALL: &[Step] = &[
         run: nats,
     },
     Step {
+        name: "haproxy",
+        why: "a load balancer for the tests of clusters and of deploy/: Debian's haproxy",
+        needs: &[],
+        run: haproxy,
+    },
+    Step {
         name: "unit",
         why: "unit and in-process tests of every crate, with a clock that is an argument: seconds, no network",
         needs: &["nats"],
@@ -140,12 +146,6 @@ pub(crate) const ALL: &[Step] = &[
         run: || e2e("leaving"),
     },
     Step {
-        name: "haproxy",
-        why: "a load balancer for the tests of clusters: Debian's haproxy",
-        needs: &[],
-        run: haproxy,
-    },
-    Step {
         name: "cluster",
         why: "three nodes on one log behind a balancer without stickiness: killed, replaced, cut off; exactly once, same session",
         needs: &["npm", "nats", "haproxy", "release"],
@@ -168,6 +168,12 @@ pub(crate) const ALL: &[Step] = &[
         why: "stdout and stderr closed, full, or not read: the broker goes on and ends well",
         needs: &["release"],
         run: || e2e("log_sinks"),
+    },
+    Step {
+        name: "deploy",
+        why: "deploy/cluster as it is written: three nodes, three nats-servers with its permissions, its proxy, servers killed",
+        needs: &["nats", "haproxy", "release"],
+        run: || e2e("deploy"),
     },
     Step {
         name: "tls-binary",
@@ -298,11 +304,6 @@ fn nats() -> Outcome {
     daemon("nats-server", "of version 2.9 or newer")
 }
 
-/// Installs haproxy where that is allowed.
-fn haproxy() -> Outcome {
-    daemon("haproxy", "of version 2.6 or newer")
-}
-
 /// Debian keeps some of these where only root looks for programs.
 fn daemon(name: &str, version: &str) -> Outcome {
     let programs = [name.to_owned(), format!("/usr/sbin/{name}")];
@@ -313,6 +314,28 @@ fn daemon(name: &str, version: &str) -> Outcome {
     match install(&[name], &format!("there is no {name}; install it, {version}")) {
         Ok(()) if is_installed() => Outcome::Passed,
         Ok(()) => Outcome::Failed(format!("the package {name} brought no {name}")),
+        Err(reason) => Outcome::Failed(reason),
+    }
+}
+
+/// Installs HAProxy where that is allowed.
+fn haproxy() -> Outcome {
+    const PROGRAMS: [&str; 2] = ["haproxy", "/usr/sbin/haproxy"];
+    // It knows no --version.
+    let is_installed = || {
+        PROGRAMS
+            .into_iter()
+            .any(|program| output(Command::new(program).arg("-v")).is_ok())
+    };
+    if is_installed() {
+        return Outcome::Passed;
+    }
+    match install(
+        &["haproxy"],
+        "there is no haproxy; install it, of version 2.6 or newer",
+    ) {
+        Ok(()) if is_installed() => Outcome::Passed,
+        Ok(()) => Outcome::Failed("the package haproxy brought no haproxy".to_owned()),
         Err(reason) => Outcome::Failed(reason),
     }
 }

@@ -90,8 +90,19 @@ impl Shared {
                     self.stop("another stream has taken the place of the one that this node began with");
                 }
                 *self.kept.lock() = Kept::of(&info);
-                self.core.presence.stream_answers(true);
-                Ok(info)
+                // One server of several still answers, when nobody can write.
+                let is_led = info
+                    .cluster
+                    .as_ref()
+                    .is_none_or(|cluster| cluster.leader.is_some());
+                self.core.presence.stream_answers(is_led);
+                if is_led {
+                    Ok(info)
+                } else {
+                    Err(LogError::Away(
+                        "the stream has no leader: most of its servers are away".into(),
+                    ))
+                }
             }
             Err(error) => {
                 self.core.presence.stream_answers(false);
