@@ -288,6 +288,7 @@ async fn what_is_read_from_the_servers_is_what_was_in_memory() {
         ];
         servers.log.append(events.into()).await.expect("stored");
     }
+    memory.log.catch_up().await.expect("the servers are there");
     for patterns in [
         &["/**"][..],
         &["/a/*", "/a/**", "/n/7"],
