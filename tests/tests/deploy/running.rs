@@ -35,6 +35,9 @@ async fn servers_come_and_go_and_what_was_answered_201_arrives() {
             expect_refused(node).await;
         }
     }
+    for node in &it.nodes {
+        until_unready(node).await;
+    }
 
     it.servers[0].restart();
     it.servers[1].restart();
@@ -77,6 +80,19 @@ async fn subscriber(it: &It) -> Subscriber {
     let mut subscriber = Subscriber::connect(it.clients, USER).await;
     subscriber.subscribe(CHANNEL).await;
     subscriber
+}
+
+/// Waits until a balancer is told that nobody new is welcome.
+async fn until_unready(node: &Broker) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut connection = Connection::new(node.internal, Duration::from_secs(5));
+    while connection.get("/readyz").await.expect("an answer").status != 503 {
+        assert!(
+            Instant::now() < deadline,
+            "it is ready, and nothing can be published"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Publishes two events to each node, which the proxy chooses in turn. Returns the number of the last.
