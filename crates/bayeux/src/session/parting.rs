@@ -34,9 +34,11 @@ impl Session {
         let carrier = held.carrier;
         held.advice = super::connect::Advice::Retry;
         held.interval = Duration::ZERO;
-        // Told elsewhere, where it is known whether it arrived.
-        self.gap = None;
-        match self.answer(now)? {
+        // A gap is told elsewhere, where it is known whether that arrived: the snapshot must still say so.
+        let gap = self.gap.take();
+        let reply = self.answer(now);
+        self.gap = gap;
+        match reply? {
             Output::Reply(reply) => Some((carrier, reply)),
             Output::Event(_)
             | Output::Direct(_)
