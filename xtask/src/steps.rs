@@ -65,7 +65,7 @@ pub(crate) const ALL: &[Step] = &[
         name: "unit",
         why: "unit and in-process tests of every crate, with a clock that is an argument: seconds, no network",
         needs: &["nats"],
-        run: || cargo(&["test", "--workspace"]),
+        run: || cargo(&["test", "--workspace", "--no-fail-fast"]),
     },
     Step {
         name: "npm",

@@ -47,7 +47,8 @@ fn it_ends_with_0_when_every_event_is_accounted_for() {
 #[test]
 fn it_ends_with_1_and_names_what_was_lost_or_duplicated() {
     for (fault, words) in [
-        (Fault::Lose, "event everyone#2 at user bench-0, session session-0"),
+        // Which of the two sessions is opened first is left to the scheduler.
+        (Fault::Lose, "event everyone#2 at user bench-0, session session-"),
         (Fault::Duplicate, "2 deliveries duplicated"),
     ] {
         let output = bench(fault, &[]);
