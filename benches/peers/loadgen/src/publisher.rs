@@ -242,3 +242,45 @@ impl Gen {
         limit
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::fd::IntoRawFd;
+    use std::os::unix::net::UnixStream;
+
+    /// The body of one request with two events, as it goes over a connection.
+    fn published(options: &[&str]) -> serde_json::Value {
+        let given = ["--scenario=unicast", "--subs=1", "--channel=/c"];
+        let c = Cfg::of(given.iter().chain(options).map(|o| o.to_string())).unwrap();
+        let mut gen = Gen::new(c.clone());
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let fd = ours.into_raw_fd();
+        gen.ep.add(fd, PUBLISHER, true);
+        let sub = Sub::new(fd, u32::MAX, true, 0);
+        gen.p.push(Publisher { sub, cfg: c, token: PUBLISHER, ready: true, answered: 0, refused: 0 });
+        gen.publish(2, 5);
+        net::abort(fd);
+        let mut request = String::new();
+        theirs.read_to_string(&mut request).unwrap();
+        let (_, body) = request.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap()
+    }
+
+    #[test]
+    fn events_for_users_name_them_and_share_a_channel() {
+        let events = published(&["--users=X-User"]);
+        for event in events.as_array().unwrap() {
+            assert_eq!((event["user"].as_str(), event["channel"].as_str()), (Some("0"), Some("/c")));
+        }
+    }
+
+    #[test]
+    fn events_for_everyone_name_nobody_and_have_a_channel_each() {
+        let events = published(&[]);
+        for event in events.as_array().unwrap() {
+            assert_eq!((event["user"].as_str(), event["channel"].as_str()), (None, Some("/c/0")));
+        }
+    }
+}
