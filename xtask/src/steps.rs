@@ -68,6 +68,21 @@ pub(crate) const ALL: &[Step] = &[
         run: || cargo(&["test", "--workspace", "--no-fail-fast"]),
     },
     Step {
+        name: "loadgen",
+        why: "the generator of cargo xtask peers, which is no member of the workspace: its options, what it says, what it counts",
+        needs: &[],
+        run: || {
+            cargo(&[
+                "test",
+                "--locked",
+                "--manifest-path",
+                "benches/peers/loadgen/Cargo.toml",
+                "--target-dir",
+                "target/peers/build",
+            ])
+        },
+    },
+    Step {
         name: "npm",
         why: "npm ci in tests/js: CometD clients of every major, 3 to 9, as they are published, at locked versions",
         needs: &[],

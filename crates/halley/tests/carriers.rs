@@ -141,6 +141,33 @@ async fn t28_a_client_that_spins_is_told_to_wait_over_any_carrier() {
 }
 
 #[tokio::test]
+async fn t28_a_client_that_takes_no_notice_of_that_is_answered_no_sooner_over_any_carrier() {
+    const INTERVAL: Duration = Duration::from_millis(200);
+    let app = broker(|config| {
+        config.session.impatient_interval = Span(INTERVAL);
+    })
+    .await;
+    let id = handshake(&app, json!({})).await;
+    let mut socket = socket(&app).await;
+    let connect = json!([{ "channel": "/meta/connect", "clientId": id, "advice": { "timeout": 0 } }]);
+    let deadline = Instant::now() + PATIENCE;
+    let mut told = Value::Null;
+    while told != 200 {
+        assert!(Instant::now() < deadline, "told {told}");
+        told = ask(&app, connect.clone()).await[0]["advice"]["interval"].take();
+    }
+    let began = Instant::now();
+    for _ in 0..3 {
+        ask(&app, connect.clone()).await;
+        say(&mut socket, connect.clone()).await;
+        hear_text(&mut socket).await;
+    }
+    // The first of six was told to wait before the clock was looked at.
+    let least = INTERVAL * 5;
+    assert!(began.elapsed() >= least, "six answers in {:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn an_acknowledged_answer_is_one_frame() {
     let app = broker(|_| {}).await;
     let id = handshake(&app, json!({ "ack": true })).await;

@@ -68,6 +68,8 @@ pub struct World {
     advised: Option<CarrierKind>,
     /// When the last two connects came that did not want to wait, but for the first.
     impatient: [Option<Instant>; 2],
+    /// The client was told not to connect before, for that.
+    not_before: Option<Instant>,
     /// The client has said goodbye.
     left: bool,
     /// Something was published that is in no hurry.
@@ -125,9 +127,25 @@ struct Waiting {
     is_crowded: bool,
     /// It is the third within a second that did not want to wait: the client is told to come later.
     is_impatient: bool,
+    /// It came sooner than the client was told to, and is put off until then.
+    put_off: Option<Instant>,
     /// What has left with it.
     parts: usize,
     bytes: usize,
+}
+
+impl Waiting {
+    fn is_put_off(&self, now: Instant) -> bool {
+        self.put_off.is_some_and(|until| now < until)
+    }
+}
+
+impl Pipe {
+    fn is_put_off(&self, now: Instant) -> bool {
+        self.connect
+            .as_ref()
+            .is_some_and(|waiting| waiting.is_put_off(now))
+    }
 }
 
 impl World {
@@ -150,6 +168,7 @@ impl World {
             fresh: false,
             advised: None,
             impatient: [None; 2],
+            not_before: None,
             left: false,
             has_lazy: false,
             expels: false,
@@ -249,6 +268,9 @@ impl World {
             if self.has_lazy || self.counts_anew {
                 self.pass(words::LONGEST_LAZY);
             }
+            if self.pipes.iter().any(|pipe| pipe.is_put_off(self.now)) {
+                self.pass(self.node.settings.impatient_interval);
+            }
             self.arrive(100);
             self.check();
             if self.missing().is_none() && round > 3 {
@@ -301,6 +323,7 @@ impl World {
         self.fresh = false;
         self.advised = None;
         self.impatient = [None; 2];
+        self.not_before = None;
         self.told_busy = false;
         self.expels = false;
         self.forget_calls();
@@ -509,7 +532,9 @@ impl World {
         let hurries = advice
             .timeout
             .is_some_and(|timeout| timeout < Duration::from_millis(100));
-        let is_impatient = self.connected && hurries && self.is_third_in_a_second();
+        let is_impatient = self.connected && hurries && self.is_too_much();
+        let too_soon = self.not_before.filter(|not_before| self.now < *not_before);
+        let put_off = too_soon.filter(|_| is_impatient);
         let settings = &self.node.settings;
         let timeout = advice
             .timeout
@@ -518,10 +543,15 @@ impl World {
         let may_wait = self.connected && !batch && !timeout.is_zero();
         let waiting = Waiting {
             may_wait,
-            answered_by: self.now + if may_wait { timeout } else { settings.timeout },
+            answered_by: match put_off {
+                // Then it is one that may have to read the log.
+                Some(until) => until + settings.timeout,
+                None => self.now + if may_wait { timeout } else { settings.timeout },
+            },
             is_advised: advice.is_there || self.advised != Some(carrier.kind),
             is_crowded: false,
             is_impatient,
+            put_off,
             parts: 0,
             bytes: 0,
         };
@@ -533,20 +563,24 @@ impl World {
         }
     }
 
-    fn is_third_in_a_second(&mut self) -> bool {
+    /// The third within a second, or sooner than the client was told to.
+    fn is_too_much(&mut self) -> bool {
         let [before, last] = self.impatient;
         self.impatient = [last, Some(self.now)];
-        before.is_some_and(|before| self.now.saturating_duration_since(before) < Duration::from_secs(1))
+        let is_third =
+            before.is_some_and(|before| self.now.saturating_duration_since(before) < Duration::from_secs(1));
+        is_third || self.not_before.is_some_and(|not_before| self.now < not_before)
     }
 
-    /// A connect that is not to be held is answered, unless the log must be read first.
+    /// A connect that is not to be held is answered, unless the log must be read first, or it came too soon.
     fn check_at_once(&mut self, carrier: Carrier) {
         if self.pipes.iter().any(|pipe| pipe.read.is_some()) {
             return;
         }
-        let waiting = self.pipe(carrier).and_then(|pipe| pipe.connect.as_ref());
+        let waiting = self.pipes.iter().find(|pipe| pipe.carrier == carrier);
+        let waiting = waiting.and_then(|pipe| pipe.connect.as_ref());
         assert!(
-            waiting.is_none_or(|waiting| waiting.may_wait),
+            waiting.is_none_or(|waiting| waiting.may_wait || waiting.is_put_off(self.now)),
             "a connect that may not be held is held"
         );
     }
@@ -734,6 +768,7 @@ impl World {
             self.fresh = true;
             self.advised = None;
             self.impatient = [None; 2];
+            self.not_before = None;
             self.told_busy = false;
             if !same_log {
                 // Where its subscriptions began meant something in the log that is lost.
@@ -832,6 +867,15 @@ impl World {
         let is_long_enough = interval.is_none_or(|interval| interval >= self.node.busy || waiting.is_crowded);
         assert!(is_long_enough, "{reply}");
         let slows_down = waiting.is_impatient && !self.left && !waiting.is_crowded;
+        // Who has lost something hears of it before a socket brings more.
+        let may_hurry = self.expels || reply["ext"]["recovered"] == false;
+        assert!(
+            !slows_down || may_hurry || !waiting.is_put_off(self.now),
+            "a loop is answered as fast as it asks: {reply}"
+        );
+        if slows_down {
+            self.not_before = Some(self.now + self.node.settings.impatient_interval);
+        }
         let least = self.node.settings.impatient_interval;
         assert!(
             !slows_down || interval.is_some_and(|interval| interval >= least),

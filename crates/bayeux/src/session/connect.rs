@@ -5,7 +5,8 @@
 //! * The reply carries advice when the client sent some, or connects by another kind of carrier than before.
 //! * The connect says what arrived: an acknowledgement if that was agreed; otherwise the reply before it, unless the client
 //!   says that it recovers (`advice.timeout` 0 on a session that was connected) or the reply is known to be lost.
-//! * Who connects without wanting to wait, again and again, is told to wait before the next.
+//! * Who connects without wanting to wait, again and again, is told to wait before the next. Who comes sooner all the same, and again
+//!   does not want to wait, is answered when that time has passed; until then nothing leaves with the answer.
 //! * A connect with the id of one that was answered is the same request again: browsers repeat it by themselves when a
 //!   connection that was kept alive breaks, and neither the page nor its client know. The reply did not arrive.
 
@@ -49,6 +50,8 @@ pub(crate) struct Connects {
     told_busy: bool,
     /// When the last two connects came that did not want to wait.
     impatient: [Option<Instant>; 2],
+    /// The client was told not to connect before, for that.
+    not_before: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -58,6 +61,8 @@ pub(super) struct Held {
     pub(super) advice: Advice,
     pub(super) interval: Duration,
     deadline: Instant,
+    /// It came sooner than the client was told to: nothing leaves with its answer, nor the answer, until then.
+    put_off: Option<Instant>,
     /// Answer without waiting for an event.
     due: bool,
     /// Answer even before the log was read.
@@ -120,6 +125,12 @@ impl Connects {
         let [before, last] = self.impatient;
         self.impatient = [last, Some(now)];
         before.is_some_and(|before| now.saturating_duration_since(before) < HASTE)
+            || self.too_soon(now).is_some()
+    }
+
+    /// Until when an impatient connect that comes now is put off.
+    fn too_soon(&self, now: Instant) -> Option<Instant> {
+        self.not_before.filter(|not_before| now < *not_before)
     }
 
     pub(super) fn is_held(&self) -> bool {
@@ -220,14 +231,16 @@ impl Session {
         } else {
             (Advice::Known, interval)
         };
+        let put_off = is_impatient.then(|| self.connects.too_soon(now)).flatten();
         self.connects.held = Some(Held {
             carrier,
             asked: Asked::of(message, self.agreed.receiving(now, message)),
             advice,
             interval,
             // A connect that is not to wait may still have to read the log.
-            deadline: now + if wait { timeout } else { self.settings.timeout },
-            due: !wait,
+            deadline: put_off.unwrap_or(now + if wait { timeout } else { self.settings.timeout }),
+            put_off,
+            due: !wait && put_off.is_none(),
             overdue: false,
             started: false,
             room: match carrier.kind {
@@ -285,6 +298,9 @@ impl Session {
 
     /// What the held connect of this carrier leads to: events if they travel with it, then the reply.
     pub(super) fn poll_connect(&mut self, now: Instant, carrier: Carrier) -> Option<Output> {
+        if self.is_put_off(carrier) {
+            return None;
+        }
         let may_wait = self.may_wait(now);
         let brings_events = self.brings_events(carrier);
         let has_untold_gap = self.has_untold_gap();
@@ -325,6 +341,14 @@ impl Session {
             return Some(farewell);
         }
         if is_due { self.answer(now) } else { None }
+    }
+
+    /// The connect of this carrier came too soon. A server that says goodbye has no time for that.
+    fn is_put_off(&self, carrier: Carrier) -> bool {
+        let held = self.connects.held.as_ref();
+        held.is_some_and(|held| held.carrier == carrier && held.put_off.is_some() && !held.due)
+            && !self.life.is_over()
+            && !self.life.is_ending()
     }
 
     /// What a socket brought and nobody proved goes again: the connect that follows this one would prove it without knowing.
@@ -371,7 +395,12 @@ impl Session {
             return false;
         };
         held.due = true;
-        held.overdue = true;
+        if held.put_off.take().is_some() && !self.life.is_over() {
+            // From now on it is one that is not to wait: it may have to read the log.
+            held.deadline = now + self.settings.timeout;
+        } else {
+            held.overdue = true;
+        }
         true
     }
 
@@ -403,6 +432,9 @@ impl Session {
             let is_last_word = held.advice != Advice::Impatient;
             self.connects.advised = is_last_word.then_some(held.carrier.kind);
             self.connects.told_busy = is_busy;
+            if held.advice == Advice::Impatient {
+                self.connects.not_before = Some(now + self.settings.impatient_interval);
+            }
             reply.advise(self.retry_after(interval));
         }
         self.tell_of_gap(held.carrier, &mut reply);

@@ -5,6 +5,7 @@
 //! and it is given only when all of them are durable; otherwise none was stored.
 
 mod cloudevents;
+mod native;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use self::cloudevents::{Attributes, Form, Mapping};
+use self::native::Sent;
 use crate::config::{CloudEvents, Limits};
 use crate::event::{Audience, Event, Tenant, UserId};
 use crate::http::{self, Reply};
@@ -49,18 +51,6 @@ pub struct Grant {
     pub users: Option<Vec<Box<str>>>,
     /// To these tenants.
     pub tenants: Option<Vec<Box<str>>>,
-}
-
-/// What a publisher sends, field by field as it came. Other fields are refused: a misspelt `user` must not make an event
-/// public, and neither must `"user":null`.
-#[derive(Default)]
-struct Sent<'a> {
-    tenant: Option<&'a RawValue>,
-    user: Option<&'a RawValue>,
-    channel: Option<&'a RawValue>,
-    data: Option<&'a RawValue>,
-    id: Option<&'a RawValue>,
-    lazy: Option<&'a RawValue>,
 }
 
 /// What an event is to be, whatever form it came in.
@@ -214,25 +204,6 @@ impl Ingest {
                     .map_err(|wrong| wrong.problem(&place(index)))
             })
             .collect()
-    }
-
-    fn own<'a>(&self, sent: &Sent<'a>) -> Result<Asked<'a>, Wrong> {
-        let id = text("id", sent.id)?;
-        if id
-            .as_ref()
-            .is_some_and(|id| id.is_empty() || id.len() > self.limits.id_bytes)
-        {
-            let detail = format!("an id has 1 to {} bytes", self.limits.id_bytes);
-            return Err(wrong("id", detail));
-        }
-        Ok(Asked {
-            tenant: text("tenant", sent.tenant)?,
-            user: text("user", sent.user)?,
-            channel: text("channel", sent.channel)?.ok_or_else(|| missing("channel"))?,
-            data: sent.data.ok_or_else(|| missing("data"))?,
-            id,
-            lazy: flag("lazy", sent.lazy)?,
-        })
     }
 
     fn event(&self, asked: Asked<'_>, grant: &Grant) -> Result<Event, Wrong> {
@@ -413,27 +384,6 @@ impl Wrong {
     }
 }
 
-impl<'a> Fields<'a> for Sent<'a> {
-    fn take(&mut self, name: Cow<'a, str>, value: &'a RawValue) -> Result<(), Wrong> {
-        let place = match &*name {
-            "tenant" => &mut self.tenant,
-            "user" => &mut self.user,
-            "channel" => &mut self.channel,
-            "data" => &mut self.data,
-            "id" => &mut self.id,
-            "lazy" => &mut self.lazy,
-            _ => {
-                let detail = "there is no such field: an event has tenant, user, channel, data, id and lazy";
-                return Err(wrong(&name, detail.to_owned()));
-            }
-        };
-        if place.replace(value).is_some() {
-            return Err(twice(&name));
-        }
-        Ok(())
-    }
-}
-
 /// The fields of an object, as they come.
 trait Fields<'a>: Default {
     fn take(&mut self, name: Cow<'a, str>, value: &'a RawValue) -> Result<(), Wrong>;
@@ -522,26 +472,6 @@ fn no_object<T>() -> Result<T, Wrong> {
 /// Borrowed unless it has escapes, which serde does for a `Cow` only when a field asks for it.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// The text of a field, if the field is there. `null` is no text: it would say "everyone" where a user was forgotten.
-fn text<'a>(name: &str, raw: Option<&'a RawValue>) -> Result<Option<Cow<'a, str>>, Wrong> {
-    let Some(raw) = raw else { return Ok(None) };
-    match serde_json::from_str(raw.get()) {
-        Ok(Name(text)) => Ok(Some(text)),
-        Err(_) => Err(wrong(
-            name,
-            format!("{name} is a text; leave it out if there is none"),
-        )),
-    }
-}
-
-fn flag(name: &str, raw: Option<&RawValue>) -> Result<bool, Wrong> {
-    match raw.map(RawValue::get) {
-        None | Some("false") => Ok(false),
-        Some("true") => Ok(true),
-        Some(_) => Err(wrong(name, format!("{name} is true or false"))),
-    }
-}
 
 /// The same id of two tenants is two ids. The only tenant's stay as they are, but for those that look like somebody else's.
 fn scoped(tenant: &Tenant, id: &str) -> Box<str> {

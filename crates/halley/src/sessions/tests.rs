@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use bayeux::codec;
+use bayeux::{Output, codec};
 use futures::FutureExt;
 
 use super::*;
