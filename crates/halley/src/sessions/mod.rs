@@ -4,6 +4,7 @@
 //! other way round; and no lock is held across an await.
 
 mod crowd;
+mod forwarding;
 mod handle;
 mod lifetime;
 mod moving;
@@ -22,13 +23,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 use bayeux::{
-    Answer, Call, CallResult, Carrier, CarrierKind, ChannelPattern, ClientId, Delivery, Handover, LogEnds,
-    Message, Offset, Output, PageRead, Routes, Session, Target,
+    Answer, Carrier, CarrierKind, ChannelPattern, ClientId, Delivery, Handover, LogEnds, Message, Offset,
+    Output, PageRead, Routes, Session, Target,
 };
 use dashmap::DashMap;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use routing::Routing;
+use tokio::sync::Semaphore;
 
 use crate::auth::{Browser, Denial, Principal, Revocations};
 use crate::event::{Tenant, Token};
@@ -61,6 +63,8 @@ pub struct Sessions {
     log: Arc<dyn EventLog>,
     store: Arc<dyn SessionStore>,
     nodes: Arc<dyn Nodes>,
+    /// Answers of services that go after their sessions: one for each at once.
+    forwards: Arc<Semaphore>,
     revocations: Arc<Revocations>,
     settings: Arc<bayeux::Settings>,
     options: Options,
@@ -154,6 +158,7 @@ impl Sessions {
             log: Arc::clone(&storage.log),
             store: Arc::clone(&storage.sessions),
             nodes: Arc::clone(&storage.nodes),
+            forwards: Arc::new(Semaphore::new(forwarding::AT_ONCE)),
             revocations,
             settings,
             options,
@@ -365,7 +370,7 @@ impl Sessions {
         message: &Message<'_>,
     ) -> Option<Handled> {
         let mut state = handle.state.lock();
-        if state.stage == Stage::Gone {
+        if state.stage != Stage::Here {
             return None;
         }
         if message.target == Target::Connect {
@@ -440,23 +445,9 @@ impl Sessions {
         self.reschedule(handle, state);
     }
 
-    /// Hands over what a service answered, and sends it if it may leave.
-    pub fn answer(&self, handle: &Arc<Handle>, call: &Call, result: Option<CallResult>) -> Handover {
-        let (handover, waiting) = {
-            let mut state = handle.state.lock();
-            if state.stage == Stage::Gone {
-                return Handover::Gone;
-            }
-            let handover = state.session.handle_direct(Instant::now(), call, result);
-            (handover, self.rouse_if(handover.wakes(), handle, &mut state))
-        };
-        waiting.into_iter().for_each(|(_, waker)| waker.wake());
-        handover
-    }
-
     /// Takes what the session has for a carrier, up to `room` bytes of events. Returns whether there may be more.
     fn drain(&self, state: &mut State, carrier: Carrier, room: usize, outputs: &mut Vec<Output>) -> bool {
-        if state.stage == Stage::Gone && !state.session.is_over() {
+        if state.stage != Stage::Here && !state.session.is_over() {
             let parting = state.parting.take_if(|(waits, _)| *waits == carrier);
             outputs.push(parting.map_or(Output::Superseded, |(_, reply)| Output::Reply(reply)));
             return false;
@@ -739,8 +730,8 @@ impl Sessions {
     }
 
     /// Takes a session out of memory and routing. Its record is another matter.
-    fn leave(&self, handle: &Arc<Handle>, state: &mut State) {
-        state.stage = Stage::Gone;
+    fn leave(&self, handle: &Arc<Handle>, state: &mut State, stage: Stage) {
+        state.stage = stage;
         self.departures_of(&handle.client_id)
             .fetch_add(1, Ordering::AcqRel);
         self.by_id
@@ -763,7 +754,7 @@ impl Sessions {
     /// Ends a session for good.
     fn remove(&self, handle: &Arc<Handle>, state: &mut State) {
         self.forget(handle, state);
-        self.leave(handle, state);
+        self.leave(handle, state, Stage::Gone);
     }
 
     /// Takes a session's record away: it does not come back after it has left memory.
@@ -791,7 +782,6 @@ impl Handle {
             stage: Stage::Here,
             waiting: Vec::new(),
             parting: None,
-            moved: false,
             wires: Wires::default(),
             awaits_sending: false,
             answered: None,
