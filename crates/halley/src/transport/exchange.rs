@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bayeux::codec::{self, BodyError, Decoded};
 use bayeux::{
-    AUTH_CHANNEL, Answer, Call, Carrier, CarrierKind, ChannelName, Failure, Message, Publish, Reply,
+    AUTH_CHANNEL, Action, Answer, Call, Carrier, CarrierKind, ChannelName, Failure, Message, Publish, Reply,
     Target, Traits, defer_handshake, deny_handshake,
 };
 use futures::future::BoxFuture;
@@ -426,9 +426,14 @@ impl Exchange<'_> {
         if self.events.is_empty() {
             return;
         }
+        let mut too_large = None;
         let failure = match self.public.log.append(std::mem::take(&mut self.events)).await {
             Ok(_) => return,
-            Err(LogError::Full { .. }) => Failure::StorageFull,
+            Err(LogError::Full(_)) => Failure::StorageFull,
+            Err(LogError::TooLarge { place, .. }) => {
+                too_large = Some(place);
+                Failure::PublishFailed
+            }
             Err(
                 LogError::Away(_)
                 | LogError::Unanswered(_)
@@ -437,9 +442,12 @@ impl Exchange<'_> {
                 | LogError::Unusable(_),
             ) => Failure::PublishFailed,
         };
-        for place in &self.places {
+        for (number, place) in self.places.iter().enumerate() {
             if let Place::Reply(reply) = &mut self.exchanged.replies[*place] {
-                reply.fail(failure.clone());
+                let is_it = too_large == Some(number);
+                // Of the others none was stored either.
+                let too_large = Failure::OverLimit(Action::Publish, "max_payload");
+                reply.fail(if is_it { too_large } else { failure.clone() });
             }
         }
     }
