@@ -7,6 +7,9 @@
 #[path = "bad_input/it.rs"]
 mod it;
 
+#[path = "draining/http2.rs"]
+mod http2;
+
 use std::time::{Duration, Instant};
 
 use halley::app::AppError;

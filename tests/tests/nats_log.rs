@@ -1,5 +1,14 @@
 //! A log on NATS: what is special about it. What every log promises is in `log_conformance`.
 
+#[expect(
+    dead_code,
+    reason = "shared with the tests of bad input, which need more of it"
+)]
+#[path = "bad_input/it.rs"]
+mod it;
+#[path = "nats_log/sizes.rs"]
+mod sizes;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -430,22 +439,6 @@ async fn a_hostile_name_addresses_nobody_else() {
             );
         }
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_is_larger_than_the_servers_take_is_refused_with_a_reason() {
-    let nats = Nats::start_with(&NatsSettings {
-        extra: "max_payload: 1000".to_owned(),
-        ..NatsSettings::default()
-    });
-    let opened = open(&nats);
-    let large = event(None, "/a", &format!("\"{}\"", "x".repeat(2000)));
-    let answer = opened.log.append(vec![large]).await;
-    assert!(
-        matches!(&answer, Err(LogError::Unusable(why)) if why.contains("max_payload")),
-        "{answer:?}"
-    );
-    assert_eq!(append(&opened.log).await.expect("stored"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -37,6 +37,8 @@ pub struct App {
     public: Arc<Public>,
     services: Arc<Services>,
     certificates: Certificates,
+    /// Clients are about to be let go.
+    leave: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     /// Each ends with the last of its connections.
     listeners: [JoinHandle<()>; 2],
@@ -117,6 +119,7 @@ impl App {
         let internal_listener = bind(config.internal.listen, "internal.listen")?;
 
         let (stop, shutdown) = Shutdown::new();
+        let (leave, leaving) = Shutdown::new();
         let options = Options {
             resume_window: config.session.resume_window.0,
             trust_client_session: config.session.trust_client_session,
@@ -218,7 +221,7 @@ impl App {
         let listeners = [
             tokio::spawn(http::listen(
                 public_listener,
-                public_bounds(&config),
+                public_bounds(&config, leaving),
                 public_tls,
                 shutdown.clone(),
                 move |peer| Connection::new(&for_public, &peer),
@@ -247,6 +250,7 @@ impl App {
             public,
             services,
             certificates,
+            leave,
             stop,
             listeners,
             tasks,
@@ -309,6 +313,7 @@ impl App {
         } = &*self.api;
         let time = drain.time();
         drain.begin();
+        self.leave.send_replace(true);
         metrics.draining.set(1);
         if time.is_zero() || sessions.count() == 0 {
             return;
@@ -415,14 +420,14 @@ fn protocol(config: &Config, transports: &[&Transport]) -> bayeux::Settings {
 }
 
 /// Only clients have reason to share a connection among many requests that wait.
-fn public_bounds(config: &Config) -> Bounds {
+fn public_bounds(config: &Config, leaving: Shutdown) -> Bounds {
     Bounds {
-        http2: config.http2.enabled.then(|| http2(&config.http2)),
+        http2: config.http2.enabled.then(|| http2(&config.http2, leaving)),
         ..bounds(config)
     }
 }
 
-fn http2(config: &crate::config::Http2) -> http::Http2 {
+fn http2(config: &crate::config::Http2, leaving: Shutdown) -> http::Http2 {
     let size = |size| u32::try_from(crate::config::bytes(size)).unwrap_or(u32::MAX);
     http::Http2 {
         streams: config.max_concurrent_streams,
@@ -437,6 +442,7 @@ fn http2(config: &crate::config::Http2) -> http::Http2 {
         ping_interval: config.ping_interval.0,
         ping_timeout: config.ping_timeout.0,
         write_timeout: config.write_timeout.0,
+        leaving,
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bayeux::ClientId;
+use bayeux::{ClientId, Direct};
 use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
@@ -51,7 +51,10 @@ impl Cluster {
         loop {
             tokio::select! {
                 Some(asked) = asked.recv() => self.serve(asked),
-                Some(client_id) = lost.recv() => self.sessions.lose(&client_id),
+                Some(client_id) = lost.recv() => {
+                    let sessions = Arc::clone(&self.sessions);
+                    tokio::spawn(async move { sessions.handle_lost(&client_id).await });
+                }
                 _ = looks.tick() => {
                     let is_away = self.storage.log.away().is_some();
                     if was_away && !is_away {
@@ -81,6 +84,10 @@ impl Cluster {
         debug!(%from, ?question, "asked");
         let said = match question {
             Question::LetGo(client_id) => return self.let_go_of(&client_id, answer),
+            Question::Direct(client_id, frame) => {
+                let message = Direct::parse(&frame.0);
+                Answer::Here(message.is_some_and(|message| self.sessions.take_forwarded(&client_id, message)))
+            }
             Question::Revoke(revocation) => {
                 let what = revocation.what.clone();
                 self.revocations.learn(revocation);
@@ -149,20 +156,20 @@ impl Cluster {
         let all = self.sessions.all();
         let count = all.len();
         let mut looking = futures::stream::iter(all)
-            .map(|client_id| {
+            .map(|handle| {
                 let sessions = Arc::clone(&self.sessions);
                 async move {
-                    let at = sessions.whereabouts(&client_id).await;
-                    (client_id, at)
+                    let at = sessions.whereabouts(handle.client_id()).await;
+                    (handle, at)
                 }
             })
             .buffer_unordered(AT_ONCE);
         let mut gone = 0;
-        while let Some((client_id, at)) = looking.next().await {
+        while let Some((handle, at)) = looking.next().await {
             match at {
                 Ok(Some(_)) => {
                     gone += 1;
-                    self.sessions.lose(&client_id);
+                    self.sessions.lose(&handle, None);
                 }
                 Ok(None) => {}
                 // Whatever is written next finds out.

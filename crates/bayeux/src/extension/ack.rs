@@ -3,7 +3,8 @@
 //! The client repeats in each connect the number of the last reply that it saw, without ever interpreting it. Our number
 //! is the offset up to which that reply brought everything, so a connect says exactly where its client stands, to this
 //! process or to another. Everything above the number is sent again; a number that was never sent, or below one that was
-//! already acknowledged, is refused and discards nothing.
+//! already acknowledged, is refused and discards nothing. Where several nodes share the log, another one may have sent it: see
+//! [`Session::is_ahead`].
 
 use std::cmp::Ordering;
 use std::time::Instant;
@@ -46,16 +47,9 @@ impl Extension for Acknowledge {
         message: &Message<'_>,
         value: Option<&RawValue>,
     ) -> Result<(), Failure> {
-        if message.target != Target::Connect {
-            return Ok(());
-        }
-        let Some(value) = value else { return Ok(()) };
-        let number: i64 = value.get().parse().map_err(|_| INVALID)?;
-        // 0, and -1 of very old clients: nothing was received yet.
-        let Ok(number @ 1..) = u64::try_from(number) else {
+        let Some((replays, offset)) = acknowledged(message, value)? else {
             return Ok(());
         };
-        let (replays, offset) = take_apart(number).ok_or(INVALID)?;
         match replays.cmp(&session.agreed.replays) {
             // A reply from before the session went back to replay: the client has nothing of what came since.
             Ordering::Less => return Ok(()),
@@ -86,6 +80,19 @@ impl Extension for Acknowledge {
         Ok(())
     }
 
+    /// A number that is larger than any that was said here: whoever had the session before may still have answered, or another
+    /// place has it by now.
+    fn is_ahead(&self, session: &Session, message: &Message<'_>, value: Option<&RawValue>) -> bool {
+        let Ok(Some((replays, offset))) = acknowledged(message, value) else {
+            return false;
+        };
+        match replays.cmp(&session.agreed.replays) {
+            Ordering::Less => false,
+            Ordering::Equal => offset > session.agreed.promised,
+            Ordering::Greater => true,
+        }
+    }
+
     fn outgoing(&self, session: &mut Session, _: Instant, to: &Target, reply: &mut Reply) -> Option<Value> {
         if !reply.is_successful() {
             return None;
@@ -113,6 +120,19 @@ fn number(session: &mut Session) -> u64 {
     agreed.resumed = None;
     agreed.promised = agreed.promised.max(sent);
     (u64::from(agreed.replays) << OFFSET_BITS) | sent.0
+}
+
+/// What a connect acknowledges, if it does: how often the session had gone back, and the offset.
+fn acknowledged(message: &Message<'_>, value: Option<&RawValue>) -> Result<Option<(u8, Offset)>, Failure> {
+    let Some(value) = value.filter(|_| message.target == Target::Connect) else {
+        return Ok(None);
+    };
+    let number: i64 = value.get().parse().map_err(|_| INVALID)?;
+    // 0, and -1 of very old clients: nothing was received yet.
+    let Ok(number @ 1..) = u64::try_from(number) else {
+        return Ok(None);
+    };
+    take_apart(number).ok_or(INVALID).map(Some)
 }
 
 fn take_apart(number: u64) -> Option<(u8, Offset)> {

@@ -72,6 +72,11 @@ pub trait Extension: Sync {
         Ok(())
     }
 
+    /// The message says what its client cannot know from here: another place where the session was, or is, has told it.
+    fn is_ahead(&self, _session: &Session, _message: &Message<'_>, _value: Option<&RawValue>) -> bool {
+        false
+    }
+
     /// What the message says under this name is to be remembered until its reply leaves.
     fn receiving(&self, _value: &RawValue, _received: &mut Received) {}
 
@@ -183,6 +188,20 @@ impl Agreed {
         self.each().try_for_each(|extension| {
             extension.incoming(session, now, message, message.ext.get(extension.name()).copied())
         })
+    }
+
+    pub(crate) fn is_ahead(&self, session: &Session, message: &Message<'_>) -> bool {
+        self.each()
+            .any(|extension| extension.is_ahead(session, message, message.ext.get(extension.name()).copied()))
+    }
+
+    /// Everything up to `last` may have been promised elsewhere since the session was taken up, or by whoever does not know yet
+    /// that it was.
+    pub(crate) fn promised_elsewhere(&mut self, last: Offset) {
+        self.promised = self.promised.max(last);
+        if let Some(ends) = &mut self.resumed {
+            ends.last = ends.last.max(last);
+        }
     }
 
     pub(crate) fn receiving(&self, now: Instant, message: &Message<'_>) -> Received {

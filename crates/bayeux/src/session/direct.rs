@@ -1,7 +1,7 @@
 //! What reaches one session outside the log: the answers of remote calls, and the server's goodbye.
 //!
-//! Such a message has no offset and is not written down: when the session leaves memory it is lost, and the client's own
-//! timeout covers that. As long as the session is there, a message stays until it is known to have arrived, and goes again
+//! Such a message has no offset and is not written down: when the session rests it is lost, and the client's own
+//! timeout covers that. When the session moves, what has not been sent goes after it ([`Session::take_directs`]). As long as the session is there, a message stays until it is known to have arrived, and goes again
 //! when it may not have; clients know an answer by the id of its call and ignore a second one.
 //!
 //! The queue never has to turn anything away: each answer has a place from the moment at which its service is asked, and a
@@ -59,17 +59,38 @@ impl Session {
         let Some(result) = result else {
             return Handover::NotWanted;
         };
-        let limits = &self.settings.limits;
-        let timestamp = self.timestamp(&call.received, now);
-        let timestamp = timestamp.as_deref();
-        let answer = Direct::answer(call, &result, timestamp);
-        if !self.direct.push(answer, limits) {
+        let answer = self.direct_of(now, call, &result);
+        if !self.direct.push(answer, &self.settings.limits) {
             let failure = CallResult::failed(
                 "urn:halley:service:session-full",
                 "the answer is too long for what this session may hold (limits.direct_bytes)",
             );
-            self.direct.append(Direct::answer(call, &failure, timestamp));
+            let failure = self.direct_of(now, call, &failure);
+            self.direct.append(failure);
         }
+        self.direct_waits()
+    }
+
+    /// What a client is told of the result of its call. The session may be elsewhere by now, where
+    /// [`Session::handle_forwarded`] takes it.
+    pub fn direct_of(&self, now: Instant, call: &Call, result: &CallResult) -> Direct {
+        let timestamp = self.timestamp(&call.received, now);
+        Direct::answer(call, result, timestamp.as_deref())
+    }
+
+    /// An answer to a call that was made where the session was before. No place was kept for it here: when there is none it is
+    /// [`Handover::NotWanted`].
+    pub fn handle_forwarded(&mut self, message: Direct) -> Handover {
+        if self.life.is_over() {
+            return Handover::Gone;
+        }
+        if !self.direct.push_unexpected(message, &self.settings.limits) {
+            return Handover::NotWanted;
+        }
+        self.direct_waits()
+    }
+
+    fn direct_waits(&self) -> Handover {
         if self.is_waited_for() {
             Handover::Wake
         } else {
@@ -116,6 +137,29 @@ impl Directs {
         }
         self.expected += 1;
         true
+    }
+
+    /// Keeps a message for which no place was kept, if there is one.
+    pub(super) fn push_unexpected(&mut self, message: Direct, limits: &Limits) -> bool {
+        if message.size() > limits.direct_bytes || !self.expect(limits) {
+            return false;
+        }
+        self.expected -= 1;
+        self.push(message, limits)
+    }
+
+    /// Takes what has not been sent.
+    pub(super) fn take_unsent(&mut self) -> Vec<Direct> {
+        let mut unsent = Vec::new();
+        let bytes = &mut self.bytes;
+        self.entries.retain(|entry| {
+            if entry.sent.is_none() {
+                *bytes -= entry.message.size();
+                unsent.push(entry.message.clone());
+            }
+            entry.sent.is_some()
+        });
+        unsent
     }
 
     /// The next message to send, if it is no larger than `room`.
@@ -251,6 +295,16 @@ impl Direct {
     fn encode(fields: &Fields<'_>) -> Self {
         let frame = serde_json::to_vec(&[fields]).expect("texts and what was JSON before");
         Self { frame: frame.into() }
+    }
+
+    /// One that was encoded elsewhere, from its [`Direct::frame`].
+    pub fn parse(frame: &str) -> Option<Self> {
+        let inner = frame.strip_prefix('[')?.strip_suffix(']')?;
+        let message: &RawValue = serde_json::from_str(inner).ok()?;
+        let is_whole = message.get().len() == inner.len() && inner.starts_with('{');
+        is_whole.then(|| Self {
+            frame: Bytes::copy_from_slice(frame.as_bytes()),
+        })
     }
 
     /// The message as a JSON array of one: a whole WebSocket frame.

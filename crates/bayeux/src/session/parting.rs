@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Output, Session};
-use crate::{Carrier, CarrierKind, Offset, Reply};
+use super::{Direct, Output, Session};
+use crate::{Carrier, CarrierKind, Message, Offset, Reply};
 
 /// What left with the last reply to a connect on an exchange, and is not proven.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,25 @@ impl Session {
             | Output::Superseded
             | Output::Refused => None,
         }
+    }
+
+    /// Takes what services have answered and nothing has brought to its client: it goes after the session. What has left and is
+    /// not proven stays, since it may have arrived.
+    pub fn take_directs(&mut self) -> Vec<Direct> {
+        self.direct.take_unsent()
+    }
+
+    /// Whether a message says what its client cannot know from here. Then another place has sent it: the one that the session was
+    /// taken from, which did not answer and did not know yet, or one that has taken it from here. Whoever asks looks where the
+    /// session is before it handles the message, and calls [`Session::handle_promised_elsewhere`] if that is here.
+    pub fn is_ahead(&self, message: &Message<'_>) -> bool {
+        self.agreed.is_ahead(self, message)
+    }
+
+    /// Everything up to `last`, where the log ends, may have been sent to the client from elsewhere: it may say so. What nobody can
+    /// have sent is still refused.
+    pub fn handle_promised_elsewhere(&mut self, last: Offset) {
+        self.agreed.promised_elsewhere(last);
     }
 
     /// What the next connect proves, if it is no recovery.

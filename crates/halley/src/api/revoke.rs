@@ -72,7 +72,8 @@ impl Api {
                 for (_, answer) in self.storage.nodes.ask_all(Question::Revoke(revocation)).await {
                     ended += match answer {
                         Some(Answer::Ended(elsewhere)) => elsewhere,
-                        Some(Answer::Done | Answer::Sessions(_) | Answer::Counts(_)) | None => 0,
+                        Some(Answer::Done | Answer::Here(_) | Answer::Sessions(_) | Answer::Counts(_))
+                        | None => 0,
                     };
                 }
                 http::json(

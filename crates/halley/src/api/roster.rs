@@ -156,7 +156,13 @@ impl Api {
         for (node, answer) in self.storage.nodes.ask_all(nodes::Question::Counts).await {
             match answer {
                 Some(nodes::Answer::Counts(counts)) => all.push(count(&node.0, counts)),
-                Some(nodes::Answer::Done | nodes::Answer::Ended(_) | nodes::Answer::Sessions(_)) | None => {
+                Some(
+                    nodes::Answer::Done
+                    | nodes::Answer::Here(_)
+                    | nodes::Answer::Ended(_)
+                    | nodes::Answer::Sessions(_),
+                )
+                | None => {
                     silent.push(Value::from(&*node.0));
                 }
             }

@@ -394,6 +394,17 @@ impl Config {
         }
     }
 
+    /// How large an event may be that is let in: one alone in its body.
+    fn largest_event(&self) -> usize {
+        let by_socket = self.websocket.max_message;
+        let limits = &self.limits;
+        [limits.publish_body, limits.request_body, by_socket]
+            .map(bytes)
+            .into_iter()
+            .max()
+            .unwrap_or_default()
+    }
+
     /// What the log needs to know.
     pub fn storage(&self) -> crate::log::Settings {
         crate::log::Settings {
@@ -403,7 +414,7 @@ impl Config {
             min_free_bytes: self.log.min_free.as_u64(),
             records_for: self.session.resume_window.0,
             protocol: self.protocol().into(),
-            shared: self.nats.shared(),
+            shared: self.nats.shared(self.largest_event()),
         }
     }
 }

@@ -101,13 +101,14 @@ impl Nats {
         Ok(())
     }
 
-    pub(super) fn shared(&self) -> Shared {
+    pub(super) fn shared(&self, largest_event: usize) -> Shared {
         let path = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
         Shared {
             name: self.name.as_str().into(),
             node: self.node.as_str().into(),
             replicas: self.replicas,
             answer_within: self.answer_within.0,
+            largest_event,
             recent_bytes: bytes(self.recent),
             credentials: self.credentials(),
             tls: self.tls,

@@ -2,6 +2,10 @@
 //!
 //! A client says so at once (prior knowledge, RFC 9113, 3.3), or while TLS is agreed on (ALPN). The kernel bounds what HTTP/1.1 leaves waiting; here a peer that
 //! acknowledges every byte may still take nothing, so that is looked after too.
+//!
+//! What `Connection: close` says of a connection of HTTP/1.1, GOAWAY says here (RFC 9113, 6.8): what is under way is answered, and the
+//! client makes a new connection for what comes next. It leaves when the process is about to let its clients go, and with each
+//! response that says `close`.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -17,10 +21,11 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 
@@ -53,6 +58,8 @@ pub struct Http2 {
     pub ping_timeout: Duration,
     /// How long a response may wait for the peer to take some of it.
     pub write_timeout: Duration,
+    /// Given when clients are about to be let go: connections that are there take nothing new.
+    pub leaving: Shutdown,
 }
 
 /// Goes with a response, and is called when the peer has not been sent all of it.
@@ -111,6 +118,9 @@ pub(super) async fn serve<L: Line, S: Service>(
     };
     let connection = builder(http2).serve_connection(TokioIo::new(stream), answer);
     tokio::pin!(connection);
+    let mut leaving = http2.leaving.clone();
+    // Whoever comes later finds no other node: it is served, and told with its first response.
+    let was_leaving = leaving.is_given();
     let idle = bounds.header_timeout;
     let mut look = Instant::now() + idle.min(http2.write_timeout);
     let mut ending = false;
@@ -123,6 +133,14 @@ pub(super) async fn serve<L: Line, S: Service>(
                 break;
             }
             () = shutdown.wait(), if !ending => {
+                ending = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = leaving.wait(), if !ending && !was_leaving => {
+                ending = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = streams.closes.notified(), if !ending => {
                 ending = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -164,7 +182,11 @@ fn builder(bounds: &Http2) -> http2::Builder<TokioExecutor> {
 }
 
 /// What is under way on one connection.
-struct Streams(Mutex<Open>);
+struct Streams {
+    open: Mutex<Open>,
+    /// A response says that the connection is to be closed.
+    closes: Notify,
+}
 
 struct Open {
     next: u64,
@@ -187,15 +209,19 @@ enum Look {
 
 impl Streams {
     fn new() -> Self {
-        Self(Mutex::new(Open {
+        let open = Open {
             next: 0,
             waiting_by_number: HashMap::new(),
             quiet_since: Instant::now(),
-        }))
+        };
+        Self {
+            open: Mutex::new(open),
+            closes: Notify::new(),
+        }
     }
 
     fn look(&self, now: Instant, idle: Duration, stalled: Duration) -> Look {
-        let open = self.0.lock();
+        let open = self.open.lock();
         if open.waiting_by_number.is_empty() {
             let until = open.quiet_since + idle;
             return if until <= now {
@@ -221,7 +247,7 @@ struct Stream {
 
 impl Stream {
     fn open(streams: &Arc<Streams>) -> Self {
-        let mut open = streams.0.lock();
+        let mut open = streams.open.lock();
         let number = open.next;
         open.next += 1;
         open.waiting_by_number.insert(number, None);
@@ -232,14 +258,14 @@ impl Stream {
     }
 
     fn waits(&self) {
-        let mut open = self.streams.0.lock();
+        let mut open = self.streams.open.lock();
         open.waiting_by_number.insert(self.number, Some(Instant::now()));
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let mut open = self.streams.0.lock();
+        let mut open = self.streams.open.lock();
         open.waiting_by_number.remove(&self.number);
         open.quiet_since = Instant::now();
     }
@@ -259,6 +285,10 @@ impl Whole {
     fn of(reply: Reply, stream: Stream) -> Response<Self> {
         let (mut parts, body) = reply.into_parts();
         let if_lost = parts.extensions.remove::<IfLost>();
+        // No such header is known here.
+        if parts.headers.remove(header::CONNECTION).is_some() {
+            stream.streams.closes.notify_one();
+        }
         let Ok(body) = body.collect().now_or_never().expect("a full body is there");
         stream.waits();
         let piece = Piece {

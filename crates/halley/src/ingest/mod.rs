@@ -127,7 +127,7 @@ impl Ingest {
         let result = match self.parse(headers, &body, grant) {
             Ok((events, is_array)) => match quota(events.len()) {
                 Ok(()) => self
-                    .append(events)
+                    .append(events, is_array)
                     .await
                     .map(|positions| self.stored(&positions, is_array)),
                 Err(again) => Err(("throttled", too_many(again))),
@@ -280,9 +280,17 @@ impl Ingest {
         }
     }
 
-    async fn append(&self, events: Vec<Event>) -> Result<Vec<Position>, (&'static str, Problem)> {
+    async fn append(
+        &self,
+        events: Vec<Event>,
+        is_array: bool,
+    ) -> Result<Vec<Position>, (&'static str, Problem)> {
         self.log.append(events).await.map_err(|error| match error {
-            LogError::Full { .. } => ("full", storage_full(&error)),
+            LogError::Full(_) => ("full", storage_full(&error)),
+            LogError::TooLarge { place, .. } => {
+                let place = is_array.then(|| format!("/{place}")).unwrap_or_default();
+                ("invalid", too_large(&error).at(place))
+            }
             LogError::Unanswered(_) => ("unanswered", unanswered(&error)),
             LogError::Away(_) | LogError::Taken | LogError::Stopped(_) | LogError::Unusable(_) => {
                 ("unavailable", unavailable(&error))
@@ -526,6 +534,15 @@ fn storage_full(error: &LogError) -> Problem {
         error.to_string(),
     )
     .retry_after(10)
+}
+
+fn too_large(error: &LogError) -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "event-too-large",
+        "An event is larger than the log takes",
+        error.to_string(),
+    )
 }
 
 fn too_many(again: ComeAgain) -> Problem {

@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 use crate::event::{Audience, Event, Tenant, Token, UserId};
 
 use nodes::Alone;
-pub use nodes::{Answer, Asked, Counts, NodeId, Nodes, Question};
+pub use nodes::{Answer, Asked, Counts, Frame, NodeId, Nodes, Question};
 
 /// One kind of log: the scheme of its URL, and how to open it.
 pub struct Kind {
@@ -96,6 +96,8 @@ pub struct Shared {
     pub replicas: usize,
     /// How long a publisher waits at most to hear what became of an event.
     pub answer_within: Duration,
+    /// How large an event may be that a publisher or a client sends, in bytes.
+    pub largest_event: usize,
     /// What is kept in memory of the newest events, in bytes, so that sessions that come back need not ask the servers.
     pub recent_bytes: usize,
     /// How this node says who it is.
@@ -157,6 +159,7 @@ impl Default for Shared {
             node: "halley".into(),
             replicas: 3,
             answer_within: Duration::from_secs(2),
+            largest_event: 256 << 10,
             recent_bytes: 64 << 20,
             credentials: Credentials::None,
             tls: false,
@@ -235,13 +238,16 @@ pub struct Page {
 /// Why the log did not do what was asked.
 #[derive(Debug, Clone, Error)]
 pub enum LogError {
-    /// The disk has less free space than configured: nothing was stored, a publisher may try again later.
-    #[error("the disk has {free} bytes left, less than the {min} that are kept free")]
-    Full {
-        /// Bytes left.
-        free: u64,
-        /// Bytes that must stay free.
-        min: u64,
+    /// There is no room where the log is kept: nothing was stored, a publisher may try again later.
+    #[error("{0}")]
+    Full(Arc<str>),
+    /// An event is larger than the engine takes: nothing was stored, and it will not be taken later either.
+    #[error("{why}")]
+    TooLarge {
+        /// Which of those that were to be stored.
+        place: usize,
+        /// What is too large, and what would not be.
+        why: Arc<str>,
     },
     /// The engine that holds the log cannot be reached: nothing was stored, a publisher may try again later.
     #[error("the log cannot be reached: {0}")]

@@ -27,6 +27,8 @@ pub struct NodeId(pub Arc<str>);
 pub enum Question {
     /// To let go of a session, which is taken up elsewhere.
     LetGo(ClientId),
+    /// To hand over an answer of a service, as a frame, to a session that was elsewhere when it was asked for.
+    Direct(ClientId, Frame),
     /// To heed a revocation, which is in the store.
     Revoke(Revocation),
     /// To forget one.
@@ -41,12 +43,19 @@ pub enum Question {
     Counts,
 }
 
+/// A message to a client, as it is sent. What is in it is nobody's business on the way.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Frame(pub Box<str>);
+
 /// What it answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// It is done, or there was nothing to do.
     Done,
+    /// Whether the session is here: then it is done.
+    Here(bool),
     /// So many sessions are ended.
     Ended(usize),
     /// The sessions of a user: the name of each, its subscriptions, and whether its client is there now.
@@ -118,5 +127,11 @@ impl Nodes for Alone {
 impl fmt::Display for NodeId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} bytes", self.0.len())
     }
 }

@@ -73,8 +73,6 @@ pub(super) struct State {
     pub(super) waiting: Vec<(Carrier, Waker)>,
     /// The reply to the connect that is held here, when the session is taken up by another node.
     pub(super) parting: Option<(Carrier, Box<Reply>)>,
-    /// It was.
-    pub(super) moved: bool,
     /// Sockets, which are written to without waking their tasks.
     pub(super) wires: Wires,
     /// Events were handed over that dispatch is about to send.
@@ -99,6 +97,8 @@ pub(super) enum Stage {
     Here,
     /// No: it went dormant, or ended. Whoever holds the handle looks it up again.
     Gone,
+    /// No: it goes on at another node, or came back from there. The same, and what comes for it here goes after it.
+    Elsewhere,
 }
 
 impl State {

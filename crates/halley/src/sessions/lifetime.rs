@@ -42,7 +42,7 @@ impl Sessions {
             return;
         }
         let mut state = handle.state.lock();
-        if !ends_later(principal.token.as_deref(), state.token.as_deref()) || state.stage == Stage::Gone {
+        if !ends_later(principal.token.as_deref(), state.token.as_deref()) || state.stage != Stage::Here {
             return;
         }
         state.token.clone_from(&principal.token);
@@ -64,7 +64,7 @@ impl Sessions {
         let mut ended = 0;
         for handle in handles {
             let state = handle.state.lock();
-            if state.stage == Stage::Gone || !self.is_about(what, &handle, &state) {
+            if state.stage != Stage::Here || !self.is_about(what, &handle, &state) {
                 continue;
             }
             ended += 1;

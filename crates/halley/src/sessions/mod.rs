@@ -4,6 +4,7 @@
 //! other way round; and no lock is held across an await.
 
 mod crowd;
+mod forwarding;
 mod handle;
 mod lifetime;
 mod moving;
@@ -28,6 +29,7 @@ use dashmap::DashMap;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use routing::Routing;
+use tokio::sync::Semaphore;
 
 use crate::auth::{Browser, Denial, Principal, Revocations};
 use crate::event::{Tenant, Token};
@@ -62,6 +64,8 @@ pub struct Sessions {
     log: Arc<dyn EventLog>,
     store: Arc<dyn SessionStore>,
     nodes: Arc<dyn Nodes>,
+    /// Answers of services that go after their sessions: one for each at once.
+    forwards: Arc<Semaphore>,
     revocations: Arc<Revocations>,
     settings: Arc<bayeux::Settings>,
     options: Options,
@@ -136,6 +140,7 @@ impl Sessions {
             log: Arc::clone(&storage.log),
             store: Arc::clone(&storage.sessions),
             nodes: Arc::clone(&storage.nodes),
+            forwards: Arc::new(Semaphore::new(forwarding::AT_ONCE)),
             revocations,
             settings,
             options,
@@ -347,7 +352,7 @@ impl Sessions {
         message: &Message<'_>,
     ) -> Option<Handled> {
         let mut state = handle.state.lock();
-        if state.stage == Stage::Gone {
+        if state.stage != Stage::Here {
             return None;
         }
         if message.target == Target::Connect {
@@ -559,8 +564,8 @@ impl Sessions {
     }
 
     /// Takes a session out of memory and routing. Its record is another matter.
-    fn leave(&self, handle: &Arc<Handle>, state: &mut State) {
-        state.stage = Stage::Gone;
+    fn leave(&self, handle: &Arc<Handle>, state: &mut State, stage: Stage) {
+        state.stage = stage;
         self.departures_of(&handle.client_id)
             .fetch_add(1, Ordering::AcqRel);
         self.by_id
@@ -583,7 +588,7 @@ impl Sessions {
     /// Ends a session for good.
     fn remove(&self, handle: &Arc<Handle>, state: &mut State) {
         self.forget(handle, state);
-        self.leave(handle, state);
+        self.leave(handle, state, Stage::Gone);
     }
 
     /// Takes a session's record away: it does not come back after it has left memory.
@@ -611,7 +616,6 @@ impl Handle {
             stage: Stage::Here,
             waiting: Vec::new(),
             parting: None,
-            moved: false,
             wires: Wires::default(),
             awaits_sending: false,
             answered: None,

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use bayeux::{CarrierKind, ClientId};
+use bayeux::{Carrier, CarrierKind, ClientId, Message, Target};
 use futures::future::BoxFuture;
 use tracing::debug;
 
 use super::Sessions;
-use super::handle::{Handle, Stage, State};
+use super::handle::{Handle, Stage};
 use crate::log::{LogError, NodeId, Question, SessionRecord};
 
 impl Sessions {
@@ -41,36 +41,66 @@ impl Sessions {
     }
 
     /// Another node takes up a session. Resolves when its record says how far it has come; at once when it is not here.
-    pub fn let_go_of(&self, client_id: &ClientId) -> Option<BoxFuture<'static, Result<(), LogError>>> {
+    pub fn let_go_of(
+        self: &Arc<Self>,
+        client_id: &ClientId,
+    ) -> Option<BoxFuture<'static, Result<(), LogError>>> {
         // Whoever reads the record to wake it here has to look again.
         self.departures_of(client_id).fetch_add(1, Ordering::AcqRel);
         let handle = self.in_memory(client_id.as_str())?;
-        let mut state = handle.state.lock();
-        if state.stage == Stage::Gone {
-            return None;
-        }
-        self.note_progress(&mut state);
-        let written = self.part(&handle, &mut state);
-        let waiting = self.rouse(&handle, &mut state);
-        drop(state);
-        waiting.into_iter().for_each(|(_, waker)| waker.wake());
-        self.metrics.departures.inc();
-        debug!(session = %handle.public_id, "another node takes it");
-        Some(written)
+        self.part_with(&handle, None)
     }
 
-    /// A session is another node's: this one was found to have lost it.
-    pub fn lose(&self, client_id: &ClientId) {
-        if let Some(written) = self.let_go_of(client_id) {
+    /// A session is another node's: this one was found to have lost it. Nothing is said of that on `spared`, by which something is
+    /// being asked that will be answered from where the session is.
+    pub fn lose(self: &Arc<Self>, handle: &Arc<Handle>, spared: Option<Carrier>) {
+        if let Some(written) = self.part_with(handle, spared) {
             // It fails, as what was written before.
             drop(written);
-            debug!(?client_id, "lost to another node");
+            debug!(session = %handle.public_id, "lost to another node");
         }
     }
 
-    /// The clients of all sessions that are here, to see whether they still are this node's.
-    pub fn all(&self) -> Vec<ClientId> {
-        self.by_id.iter().map(|entry| entry.key().clone()).collect()
+    /// The store has found that this node has lost a session, which it may have again by now.
+    pub async fn handle_lost(self: &Arc<Self>, client_id: &ClientId) {
+        let Some(handle) = self.in_memory(client_id.as_str()) else {
+            return;
+        };
+        let record = self.store.get(client_id).await;
+        let is_back = matches!(record, Ok(Some(record)) if record.node.is_some() && record.node.as_ref() == self.nodes.me());
+        if !is_back {
+            self.lose(&handle, None);
+        }
+    }
+
+    /// Whether a message says what its client cannot know from this node ([`bayeux::Session::is_ahead`]). Where nobody shares the
+    /// log it can know it from nowhere.
+    pub fn is_ahead(&self, handle: &Handle, message: &Message<'_>) -> bool {
+        self.nodes.me().is_some()
+            && message.target == Target::Connect
+            && handle.state.lock().session.is_ahead(message)
+    }
+
+    /// A client knows more than this node: it is looked where its session is. Afterwards that has left, or it takes what another
+    /// node may have sent, which is no more than the log has.
+    pub async fn look_elsewhere(
+        self: &Arc<Self>,
+        handle: &Arc<Handle>,
+        carrier: Carrier,
+    ) -> Result<(), LogError> {
+        self.log.catch_up().await?;
+        if self.whereabouts(&handle.client_id).await?.is_some() {
+            self.lose(handle, Some(carrier));
+            return Ok(());
+        }
+        let last = self.log.bounds().last;
+        handle.state.lock().session.handle_promised_elsewhere(last);
+        Ok(())
+    }
+
+    /// All sessions that are here, to see whether they still are this node's.
+    pub fn all(&self) -> Vec<Arc<Handle>> {
+        self.by_id.iter().map(|entry| Arc::clone(entry.value())).collect()
     }
 
     /// The node that a session is on by its record, if that is another one.
@@ -82,19 +112,38 @@ impl Sessions {
         Ok(record.and_then(|record| record.node).filter(|node| node != me))
     }
 
-    fn part(&self, handle: &Arc<Handle>, state: &mut State) -> BoxFuture<'static, Result<(), LogError>> {
+    /// `None` when it has left before.
+    fn part_with(
+        self: &Arc<Self>,
+        handle: &Arc<Handle>,
+        spared: Option<Carrier>,
+    ) -> Option<BoxFuture<'static, Result<(), LogError>>> {
+        let mut state = handle.state.lock();
+        if state.stage != Stage::Here {
+            return None;
+        }
+        if let Some(spared) = spared {
+            state.wires.remove(spared);
+        }
+        self.note_progress(&mut state);
         let parting = state.session.part(Instant::now());
-        let written = self.put(handle, state);
+        let answers = state.session.take_directs();
+        let written = self.put(handle, &mut state);
         state.parting = parting.filter(|(carrier, _)| carrier.kind == CarrierKind::Exchange);
-        state.moved = true;
-        self.leave(handle, state);
-        written
+        self.leave(handle, &mut state, Stage::Elsewhere);
+        let waiting = self.rouse(handle, &mut state);
+        drop(state);
+        waiting.into_iter().for_each(|(_, waker)| waker.wake());
+        self.metrics.departures.inc();
+        debug!(session = %handle.public_id, "another node takes it");
+        self.forward(handle.client_id(), answers);
+        Some(written)
     }
 }
 
 impl Handle {
     /// Whether its session goes on at another node.
     pub fn is_elsewhere(&self) -> bool {
-        self.state.lock().moved
+        self.state.lock().stage == Stage::Elsewhere
     }
 }

@@ -122,7 +122,7 @@ impl Sessions {
             .into_iter()
             .map(|(node, answer)| match answer {
                 Some(Answer::Ended(ended)) => ended,
-                Some(Answer::Done | Answer::Sessions(_) | Answer::Counts(_)) | None => {
+                Some(Answer::Done | Answer::Here(_) | Answer::Sessions(_) | Answer::Counts(_)) | None => {
                     warn!(%node, "a node did not say whether it has ended sessions; their records are removed");
                     0
                 }
@@ -143,7 +143,7 @@ impl Sessions {
     pub(super) fn end(&self, handle: &Arc<Handle>) -> bool {
         let waiting = {
             let mut state = handle.state.lock();
-            if state.stage == Stage::Gone {
+            if state.stage != Stage::Here {
                 return false;
             }
             state

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bayeux::{Call, CallResult, Carrier, Delivery, Handover, Offset, Output};
+use bayeux::{Carrier, Delivery, Handover, Offset, Output};
 
 use super::handle::{Handle, Stage, State};
 use super::{Overload, Sessions, Wire};
@@ -68,23 +68,9 @@ impl Sessions {
         self.reschedule(handle, state);
     }
 
-    /// Hands over what a service answered, and sends it if it may leave.
-    pub fn answer(&self, handle: &Arc<Handle>, call: &Call, result: Option<CallResult>) -> Handover {
-        let (handover, waiting) = {
-            let mut state = handle.state.lock();
-            if state.stage == Stage::Gone {
-                return Handover::Gone;
-            }
-            let handover = state.session.handle_direct(Instant::now(), call, result);
-            (handover, self.rouse_if(handover.wakes(), handle, &mut state))
-        };
-        waiting.into_iter().for_each(|(_, waker)| waker.wake());
-        handover
-    }
-
     /// Takes what the session has for a carrier, up to `room` bytes of events. Returns whether there may be more.
     fn drain(&self, state: &mut State, carrier: Carrier, room: usize, outputs: &mut Vec<Output>) -> bool {
-        if state.stage == Stage::Gone && !state.session.is_over() {
+        if state.stage != Stage::Here && !state.session.is_over() {
             let parting = state.parting.take_if(|(waits, _)| *waits == carrier);
             outputs.push(parting.map_or(Output::Superseded, |(_, reply)| Output::Reply(reply)));
             return false;

@@ -109,10 +109,10 @@ impl Sessions {
             let mut state = handle.state.lock();
             match result {
                 // Its client came back while the record was written.
-                Ok(()) if !state.session.is_silent() || state.stage == Stage::Gone => {}
+                Ok(()) if !state.session.is_silent() || state.stage != Stage::Here => {}
                 Ok(()) => {
                     debug!(client = ?handle.client_id, "dormant");
-                    sessions.leave(&handle, &mut state);
+                    sessions.leave(&handle, &mut state, Stage::Gone);
                     let waiting = sessions.rouse(&handle, &mut state);
                     drop(state);
                     waiting.into_iter().for_each(|(_, waker)| waker.wake());

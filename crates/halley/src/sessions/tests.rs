@@ -164,7 +164,9 @@ async fn a_record_of_another_log_stays_until_the_client_knows() {
     record.epoch = another.clone();
     record.state.cursor = Offset(1000);
     record.seen = SystemTime::UNIX_EPOCH;
-    broker.sessions.leave(&handle, &mut handle.state.lock());
+    broker
+        .sessions
+        .leave(&handle, &mut handle.state.lock(), Stage::Gone);
     broker.store.put(record).await.unwrap();
 
     let id = handle.client_id().as_str().to_owned();
@@ -222,7 +224,9 @@ async fn a_record_that_was_read_before_an_operator_took_it_away_wakes_nobody() {
     let handle = broker.open();
     broker.exchange(&handle, SUBSCRIBE);
     broker.exchange(&handle, CONNECT);
-    broker.sessions.leave(&handle, &mut handle.state.lock());
+    broker
+        .sessions
+        .leave(&handle, &mut handle.state.lock(), Stage::Gone);
     let departures = broker
         .sessions
         .departures_of(handle.client_id())

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bayeux::codec::{self, BodyError, Decoded};
 use bayeux::{
-    AUTH_CHANNEL, Answer, Call, Carrier, CarrierKind, ChannelName, Failure, Handover, Message, Publish,
-    Reply, Target, Traits, defer_handshake, deny_handshake,
+    AUTH_CHANNEL, Action, Answer, Call, Carrier, CarrierKind, ChannelName, Failure, Message, Publish, Reply,
+    Target, Traits, defer_handshake, deny_handshake,
 };
 use futures::future::BoxFuture;
 use hyper::StatusCode;
@@ -100,25 +100,34 @@ impl Exchange<'_> {
     async fn run(mut self, messages: Vec<Decoded<'_>>) -> Result<Exchanged, LogError> {
         let alone = messages.len() == 1;
         let wall = wall_clock();
-        for (place, mut message) in messages.into_iter().enumerate() {
+        let mut taken = Vec::with_capacity(messages.len());
+        for (place, message) in messages.into_iter().enumerate() {
             let refused = self.who.refused;
-            if let Ok(message) = &mut message {
-                message.wall = wall;
-            }
             match message {
-                Err(reply) => self.reply(reply),
-                Ok(message) if message.target == Target::Handshake && place == 0 => {
-                    self.handshake(&message).await
+                Err(reply) => {
+                    self.reply(reply);
+                    taken.push(None);
                 }
-                Ok(message) if message.target == Target::Handshake => {
-                    self.refuse(&message, Failure::HandshakeNotFirst);
+                Ok(mut message) => {
+                    message.wall = wall;
+                    match message.target {
+                        Target::Handshake if place == 0 => self.handshake(&message).await,
+                        Target::Handshake => self.refuse(&message, Failure::HandshakeNotFirst),
+                        Target::Connect
+                        | Target::Subscribe
+                        | Target::Unsubscribe
+                        | Target::Disconnect
+                        | Target::Service(_)
+                        | Target::Publish(_) => self.speak(&message, alone).await?,
+                    }
+                    taken.push(Some(message));
                 }
-                Ok(message) => self.speak(&message, alone).await?,
             }
             // What one message shows in vain is no reason to refuse the next.
             self.who.refused = self.who.refused.and(refused);
         }
-        self.settle().await?;
+        self.write_down(&taken, alone).await?;
+        self.publish().await;
         Ok(self.exchanged)
     }
 
@@ -180,12 +189,19 @@ impl Exchange<'_> {
 
     /// Anything but a handshake: it speaks for a session.
     async fn speak(&mut self, message: &Message<'_>, alone: bool) -> Result<(), LogError> {
+        let mut has_looked = false;
         loop {
             let Some(handle) = self.session_of(message).await? else {
                 self.note_unknown(message);
                 self.refuse(message, self.why_not(message));
                 return Ok(());
             };
+            if !has_looked && self.public.sessions.is_ahead(&handle, message) {
+                has_looked = true;
+                let sessions = &self.public.sessions;
+                sessions.look_elsewhere(&handle, self.carrier).await?;
+                continue;
+            }
             let Some(handled) = self
                 .public
                 .sessions
@@ -271,9 +287,7 @@ impl Exchange<'_> {
         self.public
             .services
             .ask(&call.channel.clone(), body, move |result| {
-                if public.sessions.answer(&handle, &call, result) == Handover::Gone {
-                    public.metrics.service_answers_lost.inc();
-                }
+                public.sessions.answer(&handle, &call, result);
             });
     }
 
@@ -366,17 +380,60 @@ impl Exchange<'_> {
         true
     }
 
-    /// Makes everything durable that the replies will say.
-    async fn settle(&mut self) -> Result<(), LogError> {
+    /// Makes the records durable that the replies will speak of. What a session that another node has taken meanwhile was told is
+    /// said to it again where it is.
+    async fn write_down(&mut self, messages: &[Option<Message<'_>>], alone: bool) -> Result<(), LogError> {
+        for _ in 0..TRIES {
+            match self.written().await {
+                // Nobody else knows a session yet that was opened here.
+                Err(LogError::Taken) if !self.exchanged.shook_hands => {
+                    self.say_again(messages, alone).await?
+                }
+                other => return other,
+            }
+        }
+        self.written().await
+    }
+
+    async fn written(&mut self) -> Result<(), LogError> {
         for written in self.writes.drain(..) {
             written.await?;
         }
-        if self.events.is_empty() {
-            return Ok(());
+        Ok(())
+    }
+
+    /// Publishes are not in the log yet, and services are asked once: neither is said again.
+    async fn say_again(&mut self, messages: &[Option<Message<'_>>], alone: bool) -> Result<(), LogError> {
+        let Some(lost) = self.exchanged.session.clone() else {
+            return Err(LogError::Taken);
+        };
+        debug!(session = %lost.public_id(), "taken while its record was written: what it was told is said again");
+        self.public.sessions.lose(&lost, Some(self.carrier));
+        for (place, message) in messages.iter().enumerate() {
+            let Some(message) = message else { continue };
+            let is_to_it = message.client_id.as_deref() == Some(lost.client_id().as_str());
+            if is_to_it && changes_session(message) {
+                self.speak(message, alone).await?;
+                // It was the last, and comes to where the first answer was.
+                self.exchanged.replies.swap_remove(place);
+            }
         }
+        Ok(())
+    }
+
+    /// Has the log take what clients publish, and takes back the replies if it does not.
+    async fn publish(&mut self) {
+        if self.events.is_empty() {
+            return;
+        }
+        let mut too_large = None;
         let failure = match self.public.log.append(std::mem::take(&mut self.events)).await {
-            Ok(_) => return Ok(()),
-            Err(LogError::Full { .. }) => Failure::StorageFull,
+            Ok(_) => return,
+            Err(LogError::Full(_)) => Failure::StorageFull,
+            Err(LogError::TooLarge { place, .. }) => {
+                too_large = Some(place);
+                Failure::PublishFailed
+            }
             Err(
                 LogError::Away(_)
                 | LogError::Unanswered(_)
@@ -385,12 +442,14 @@ impl Exchange<'_> {
                 | LogError::Unusable(_),
             ) => Failure::PublishFailed,
         };
-        for place in &self.places {
+        for (number, place) in self.places.iter().enumerate() {
             if let Place::Reply(reply) = &mut self.exchanged.replies[*place] {
-                reply.fail(failure.clone());
+                let is_it = too_large == Some(number);
+                // Of the others none was stored either.
+                let too_large = Failure::OverLimit(Action::Publish, "max_payload");
+                reply.fail(if is_it { too_large } else { failure.clone() });
             }
         }
-        Ok(())
     }
 
     fn refuse(&mut self, message: &Message<'_>, failure: Failure) {
@@ -422,8 +481,19 @@ impl Exchange<'_> {
 /// When a handshake may find another node, or the next process. Small: a client in the field takes the milliseconds for seconds.
 const NEXT: Duration = Duration::from_millis(500);
 
+/// How often a body is said again to a session that others take meanwhile.
+const TRIES: usize = 3;
+
 /// When it is worth while to look for room again: some sessions have gone dormant by then.
 const FULL: Duration = Duration::from_secs(2);
+
+/// Whether it changes what is kept of a session, or waits for it.
+fn changes_session(message: &Message<'_>) -> bool {
+    match &message.target {
+        Target::Connect | Target::Subscribe | Target::Unsubscribe => true,
+        Target::Handshake | Target::Disconnect | Target::Publish(_) | Target::Service(_) => false,
+    }
+}
 
 fn is_renewal(message: &Message<'_>) -> bool {
     match &message.target {

@@ -227,8 +227,6 @@ impl Service for Connection {
             self.noted.lock().last_replies.clear();
         }
         let public = Arc::clone(&self.public);
-        // HTTP/2 has no such header.
-        let leaves = !self.is_shared;
         let source = public.cors.source(&request, self.is_secure);
         let (origin, answered) = match source {
             Source::Own => (None, self.route(request)),
@@ -240,8 +238,8 @@ impl Service for Connection {
             if let Some(origin) = origin {
                 public.cors.share(origin, &mut reply);
             }
-            if leaves && public.drain.is_on() && reply.status() != StatusCode::SWITCHING_PROTOCOLS {
-                // The next request finds another node, if there is one.
+            if public.drain.is_on() && reply.status() != StatusCode::SWITCHING_PROTOCOLS {
+                // The next request finds another node, if there is one. HTTP/2 has another word for it.
                 let close = header::HeaderValue::from_static("close");
                 reply.headers_mut().insert(header::CONNECTION, close);
             }

@@ -11,8 +11,9 @@ use std::time::Instant;
 
 use bayeux::codec::{self, Body};
 use bayeux::{
-    Answer, Call, Carrier, CarrierKind, ChannelPattern, ClientId, Delivery, Failure, LogEnds, Message,
-    Offset, Publish, Reply, Rights, Routes, Rule, Session, Settings, Snapshot, Target, deny_handshake,
+    Answer, Call, Carrier, CarrierKind, ChannelPattern, ClientId, Delivery, Direct, Failure, LogEnds,
+    Message, Offset, Publish, Reply, Rights, Routes, Rule, Session, Settings, Snapshot, Target,
+    deny_handshake,
 };
 use serde_json::value::RawValue;
 
@@ -49,11 +50,22 @@ pub(crate) struct Server {
     handshakes: u32,
     /// Reads of the log that wait for `! reads go on`.
     stalled: Option<Vec<(String, String, Offset)>>,
-    /// What services were asked, and by which session.
-    calls: Vec<(String, Call)>,
+    /// What services were asked.
+    calls: Vec<Asked>,
+    /// Answers that had not left when their session moved, and go after it.
+    forwarded: BTreeMap<String, Vec<Direct>>,
+    /// Other nodes share the log.
+    is_shared: bool,
     broken: bool,
     denies: bool,
     shows_checkpoints: bool,
+}
+
+/// A call, and where its session was then.
+struct Asked {
+    session: String,
+    call: Call,
+    is_elsewhere: bool,
 }
 
 struct Open {
@@ -120,6 +132,8 @@ impl Default for Server {
             handshakes: 0,
             stalled: None,
             calls: Vec::new(),
+            forwarded: BTreeMap::new(),
+            is_shared: false,
             broken: false,
             denies: false,
             shows_checkpoints: false,
@@ -221,6 +235,9 @@ impl Server {
             };
             return Some(Box::new(Reply::failure(message, failure)));
         };
+        if self.is_shared && session.is_ahead(message) {
+            session.handle_promised_elsewhere(ends.last);
+        }
         let mut routing = Routing {
             session: id,
             routes: &mut self.routes,
@@ -250,7 +267,11 @@ impl Server {
                 Some(Box::new(reply))
             }
             Answer::Service(call, reply) => {
-                self.calls.push((id.to_owned(), call));
+                self.calls.push(Asked {
+                    session: id.to_owned(),
+                    call,
+                    is_elsewhere: false,
+                });
                 Some(reply)
             }
         }

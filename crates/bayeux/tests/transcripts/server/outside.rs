@@ -127,6 +127,8 @@ impl Server {
             }
             // Another node takes a session up; what is said from here on comes to that one.
             ["moves", id] => self.move_on(id).ok_or("no such session")?,
+            // From here on it counts that other nodes share the log, and may have told a client what this one did not.
+            ["others"] => self.is_shared = true,
             ["crash"] => {
                 self.sessions.clear();
                 self.routes.clear();
@@ -268,10 +270,19 @@ impl Server {
 
     fn answered(&mut self, place: &str, result: Option<(bool, Box<RawValue>)>) -> Result<(), String> {
         let place = number::<usize>(place)? - 1;
-        let (id, call) = self.calls.get(place).cloned().ok_or("no such call")?;
+        let asked = self.calls.get(place).ok_or("no such call")?;
         let result = result.map(|(successful, data)| CallResult { successful, data });
-        let session = self.sessions.get_mut(&id).ok_or("no such session")?;
-        if session.handle_direct(self.now, &call, result).wakes() {
+        let session = self.sessions.get_mut(&asked.session);
+        let session = session.ok_or("no such session")?;
+        let handover = match result {
+            Some(result) if asked.is_elsewhere => {
+                let message = session.direct_of(self.now, &asked.call, &result);
+                session.handle_forwarded(message)
+            }
+            result => session.handle_direct(self.now, &asked.call, result),
+        };
+        if handover.wakes() {
+            let id = asked.session.clone();
             self.drain(&id);
         }
         Ok(())

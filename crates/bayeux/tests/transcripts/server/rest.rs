@@ -56,7 +56,10 @@ impl Server {
                 same_log,
                 self.now,
             );
-            self.sessions.insert(id.to_owned(), session);
+            let session = self.sessions.entry(id.to_owned()).or_insert(session);
+            for message in self.forwarded.remove(id).unwrap_or_default() {
+                session.handle_forwarded(message);
+            }
         }
     }
 
@@ -66,6 +69,10 @@ impl Server {
         session.handle_progress(self.end());
         self.routes.retain(|(owner, _)| owner != id);
         let parting = session.part(self.now);
+        self.forwarded.insert(id.to_owned(), session.take_directs());
+        for asked in self.calls.iter_mut().filter(|asked| asked.session == id) {
+            asked.is_elsewhere = true;
+        }
         self.records
             .insert(id.to_owned(), (session.snapshot(), self.epoch));
         if let Some((carrier, reply)) = parting {

@@ -43,7 +43,10 @@ impl Space {
         };
         let free = answer.free.saturating_sub(answer.written);
         if free < self.min.saturating_add(bytes) {
-            return Err(LogError::Full { free, min: self.min });
+            let min = self.min;
+            return Err(LogError::Full(
+                format!("the disk has {free} bytes left, less than the {min} that are kept free").into(),
+            ));
         }
         answer.written += bytes;
         Ok(())

@@ -58,8 +58,8 @@ async fn send(
     deadline: Instant,
 ) -> Result<Vec<PublishAckFuture>, LogError> {
     let mut acknowledgements = Vec::with_capacity(events.len());
-    for event in events {
-        let sent = send_one(shared, event, deadline).await;
+    for (place, event) in events.iter().enumerate() {
+        let sent = send_one(shared, place, event, deadline).await;
         acknowledgements.push(sent.map_err(|error| partly(error, !acknowledgements.is_empty()))?);
     }
     Ok(acknowledgements)
@@ -68,6 +68,7 @@ async fn send(
 /// An event that has not left is not in the log.
 async fn send_one(
     shared: &Shared,
+    place: usize,
     event: &Outgoing,
     deadline: Instant,
 ) -> Result<PublishAckFuture, LogError> {
@@ -82,7 +83,7 @@ async fn send_one(
         .jetstream
         .send_publish(event.subject.clone(), event.message.clone());
     match tokio::time::timeout_at(deadline, sending).await {
-        Ok(sent) => sent.map_err(|error| why(shared, &error)),
+        Ok(sent) => sent.map_err(|error| why(place, &error)),
         Err(_) => Err(LogError::Away("the NATS servers take nothing".into())),
     }
 }
@@ -95,8 +96,8 @@ async fn settle(
     deadline: Instant,
 ) -> Result<Vec<Position>, LogError> {
     let mut positions = Vec::with_capacity(events.len());
-    for (event, acknowledgement) in events.iter().zip(acknowledgements) {
-        let settled = settle_one(shared, event, acknowledgement, deadline).await;
+    for (place, acknowledgement) in acknowledgements.into_iter().enumerate() {
+        let settled = settle_one(shared, (place, &events[place]), acknowledgement, deadline).await;
         positions.push(settled.map_err(|error| partly(error, events.len() > 1))?);
     }
     if let Some(last) = positions.iter().map(|position| position.offset).max() {
@@ -109,7 +110,7 @@ async fn settle(
 
 async fn settle_one(
     shared: &Shared,
-    event: &Outgoing,
+    (place, event): (usize, &Outgoing),
     mut acknowledgement: PublishAckFuture,
     deadline: Instant,
 ) -> Result<Position, LogError> {
@@ -117,14 +118,14 @@ async fn settle_one(
         match acknowledged(acknowledgement, deadline).await? {
             Ok(position) => return Ok(position),
             Err(error) if is_nobody(&error) && Instant::now() + AGAIN_AFTER < deadline => {}
-            Err(error) => return Err(why(shared, &error)),
+            Err(error) => return Err(why(place, &error)),
         }
         tokio::time::sleep(AGAIN_AFTER).await;
-        acknowledgement = send_one(shared, event, deadline).await?;
+        acknowledgement = send_one(shared, place, event, deadline).await?;
     }
     acknowledged(acknowledgement, deadline)
         .await?
-        .map_err(|error| why(shared, &error))
+        .map_err(|error| why(place, &error))
 }
 
 async fn acknowledged(
@@ -154,14 +155,16 @@ fn is_nobody(error: &PublishError) -> bool {
         .contains(&code(error))
 }
 
-fn why(shared: &Shared, error: &PublishError) -> LogError {
+fn why(place: usize, error: &PublishError) -> LogError {
     let text = || error.to_string().into();
     match error.kind() {
         PublishErrorKind::StreamNotFound => LogError::Away("no server answers for the stream".into()),
         PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => LogError::Unanswered(text()),
-        PublishErrorKind::MaxPayloadExceeded => LogError::Unusable(
-            format!("{error}: max_payload of the NATS servers must be larger than events are").into(),
-        ),
+        // It was looked at before: the servers take less since then.
+        PublishErrorKind::MaxPayloadExceeded => LogError::TooLarge {
+            place,
+            why: format!("{error} (max_payload of the NATS servers)").into(),
+        },
         PublishErrorKind::Other
         | PublishErrorKind::MaxAckPending
         | PublishErrorKind::WrongLastMessageId
@@ -174,14 +177,11 @@ fn why(shared: &Shared, error: &PublishError) -> LogError {
                 | ErrorCode::STREAM_STORE_FAILED,
             ) => {
                 tracing::warn!(%error, "the NATS servers have no room for an event");
-                LogError::Full {
-                    free: 0,
-                    min: shared.core.settings.min_free_bytes,
-                }
+                LogError::Full(format!("the NATS servers have no room for an event: {error}").into())
             }
             Some(ErrorCode::CLUSTER_NOT_AVAILABLE) => LogError::Away(text()),
             Some(ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM) => {
-                LogError::Unusable(text())
+                LogError::TooLarge { place, why: text() }
             }
             Some(_) | None => LogError::Unanswered(text()),
         },
@@ -199,7 +199,8 @@ fn partly(error: LogError, others: bool) -> LogError {
         LogError::Away(why) if others => {
             LogError::Unanswered(format!("a part of the events may be stored: {why}").into())
         }
-        LogError::Full { .. }
+        LogError::Full(_)
+        | LogError::TooLarge { .. }
         | LogError::Away(_)
         | LogError::Unanswered(_)
         | LogError::Taken

@@ -31,6 +31,9 @@ const TIMESTAMP: &str = "Halley-Timestamp";
 /// A wildcard at the end of its channel is meant as it stands.
 const LITERAL: &str = "Halley-Literal";
 
+/// The line above the headers, and the one below.
+const HEADERS_BEGIN: usize = "NATS/1.0\r\n\r\n".len();
+
 /// What servers accept in a line that names a subject, less what else is in it.
 const SUBJECT_BYTES: usize = 3072;
 
@@ -69,13 +72,18 @@ pub(super) enum NoEvent {
 }
 
 impl Form {
-    pub(super) fn write(&self, event: Event) -> Result<Outgoing, LogError> {
+    /// `place` is its place among those that are written together; the servers take messages of `largest` bytes.
+    pub(super) fn write(&self, place: usize, event: Event, largest: usize) -> Result<Outgoing, LogError> {
+        let too_large = |why: String| LogError::TooLarge {
+            place,
+            why: why.into(),
+        };
         let subject = self.names.event(&event.tenant, &event.audience, &event.channel);
         if subject.len() > SUBJECT_BYTES {
             let size = subject.len();
-            return Err(LogError::Unusable(
-                format!("the names of an event take {size} bytes in NATS, more than {SUBJECT_BYTES}").into(),
-            ));
+            return Err(too_large(format!(
+                "the names of an event take {size} bytes in NATS, more than {SUBJECT_BYTES}"
+            )));
         }
         let mut headers = HeaderMap::new();
         if let Some(id) = &event.id {
@@ -89,6 +97,12 @@ impl Form {
             headers.insert(LITERAL, "true");
         }
         let data: Box<str> = event.data.into();
+        let size = data.len() + header_bytes(&headers);
+        if size > largest {
+            return Err(too_large(format!(
+                "an event takes {size} bytes, more than the {largest} that the NATS servers take (their max_payload)"
+            )));
+        }
         let mut message = PublishMessage::build().payload(String::from(data).into());
         if !headers.is_empty() {
             message = message.headers(headers);
@@ -128,6 +142,21 @@ impl Form {
             delivery: Arc::new(draft.at(incoming.offset)),
         })
     }
+}
+
+/// What headers take beside the payload: the servers count both.
+fn header_bytes(headers: &HeaderMap) -> usize {
+    if headers.is_empty() {
+        return 0;
+    }
+    let line = |name: usize, value: usize| name + ": ".len() + value + "\r\n".len();
+    let of_each = headers.iter().flat_map(|(name, values)| {
+        let name: &str = name.as_ref();
+        values
+            .iter()
+            .map(move |value| line(name.len(), value.as_str().len()))
+    });
+    HEADERS_BEGIN + of_each.sum::<usize>()
 }
 
 fn write_traits(traits: &Traits, by_rules: &Traits, headers: &mut HeaderMap) {

@@ -119,8 +119,9 @@ impl EventLog for Nats {
     }
 
     fn append(&self, events: Vec<Event>) -> BoxFuture<'static, Result<Vec<Position>, LogError>> {
-        let form = &self.shared.form;
-        let events = match events.into_iter().map(|event| form.write(event)).collect() {
+        let (form, largest) = (&self.shared.form, self.shared.core.client.max_payload());
+        let write = |(place, event)| form.write(place, event, largest);
+        let events = match events.into_iter().enumerate().map(write).collect() {
             Ok(events) => events,
             Err(error) => return future::ready(Err(error)).boxed(),
         };
@@ -246,6 +247,7 @@ async fn start(
         at_work: Arc::new(Semaphore::new(MOST_TASKS as usize)),
         settings,
     });
+    setup::compare_sizes(core.client.max_payload(), core.settings.shared.largest_event);
     let origin = setup::events(&core.jetstream, &core.names, &core.settings).await?;
     let shared = prepare(&core, origin).await?;
     let (calls, receiver) = tokio::sync::mpsc::unbounded_channel();

@@ -44,6 +44,23 @@ pub(super) async fn events(
     Ok(info)
 }
 
+/// What may be sent here may be larger than what the servers take. That is no reason not to start: a publish may be many events, and
+/// the ones that are too large are refused.
+pub(super) fn compare_sizes(max_payload: usize, largest: usize) {
+    if let Some(why) = too_small(max_payload, largest) {
+        tracing::warn!("{why}");
+    }
+}
+
+fn too_small(max_payload: usize, largest: usize) -> Option<String> {
+    (max_payload < largest + BESIDE_DATA).then(|| {
+        format!(
+            "the NATS servers take messages of {max_payload} bytes (their max_payload), and limits.publish_body and \
+             limits.request_body let events of up to {largest} bytes in: those that are too large are answered 413"
+        )
+    })
+}
+
 /// What an operator should know of how events are kept.
 pub(super) fn describe(client: &Client, info: &Info) -> Vec<String> {
     let server = client.server_info();
@@ -74,6 +91,9 @@ pub(super) fn epoch(info: &Info) -> Epoch {
     }
     Epoch(text.into())
 }
+
+/// What a message has beside the data of its event: its id, and a few short headers.
+const BESIDE_DATA: usize = 4096;
 
 fn wanted(names: &Names, settings: &Settings) -> Config {
     Config {
@@ -231,6 +251,16 @@ mod tests {
     fn versions_are_compared_by_number() {
         assert!(is_before_2_10("2.9.10") && !is_before_2_10("2.10.1") && !is_before_2_10("3.0.0"));
         assert!(!is_before_2_10("?"), "what is not known is not claimed");
+    }
+
+    #[test]
+    fn servers_that_take_less_than_is_let_in_are_spoken_of() {
+        assert_eq!(too_small(1 << 20, 256 << 10), None);
+        let why = too_small(64 << 10, 256 << 10).expect("it is too small");
+        assert!(
+            why.contains("65536") && why.contains("262144") && why.contains("max_payload"),
+            "{why}"
+        );
     }
 
     #[test]

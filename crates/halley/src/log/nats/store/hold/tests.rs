@@ -461,3 +461,37 @@ fn whoever_waits_for_all_hears_when_what_was_called_before_is_done() {
     it.does("nothing");
     it.answers("mark: done, all: done");
 }
+
+/// Revision 7 is known, a write over it was not answered, and another one waits.
+fn in_doubt() -> It {
+    let mut it = It::new();
+    it.put("a", 5, "begin");
+    it.then("write a 5 over 0", Outcome::Written(7));
+    it.put("b", 1, "one");
+    it.then("write b 1 over 7", unanswered());
+    it.answers("begin: done, one: unanswered");
+    it.put("c", 2, "two");
+    it
+}
+
+#[test]
+fn a_read_that_is_older_than_what_is_known_says_nothing_and_is_done_again() {
+    let mut it = in_doubt();
+    it.then("read", found(3, record("x", "other", 0)));
+    it.then("read", found(7, record("a", "me", 5)));
+    it.then("write c 2 over 7", Outcome::Written(8));
+    it.answers("two: done");
+}
+
+#[test]
+fn reads_that_stay_older_are_given_up_and_lose_nothing() {
+    let mut it = in_doubt();
+    for _ in 0..=TRIES {
+        it.then("read", found(3, record("x", "other", 0)));
+    }
+    it.answers("two: away");
+    it.put("d", 3, "three");
+    it.then("read", found(7, record("a", "me", 5)));
+    it.then("write d 3 over 7", Outcome::Written(8));
+    it.answers("three: done");
+}
