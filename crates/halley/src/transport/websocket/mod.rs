@@ -51,7 +51,7 @@ use wire::{Errand, Io, SocketWire};
 
 use super::exchange::{Exchanged, Place, exchange};
 use super::unknown::{Lateness, Stray};
-use super::{Attached, Connection, Public, Transport};
+use super::{Attached, Connection, Public, Served, Transport};
 use crate::http::{self, Reply, Secured};
 use crate::metrics;
 use crate::sessions::{Handle, Requester, Wire};
@@ -156,6 +156,8 @@ async fn answer(public: Arc<Public>, connection: Connection, mut request: Reques
     if let Some(cookie) = cookie {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }
+    // The session that it will speak for comes here.
+    response.extensions_mut().insert(Served);
     response
 }
 
