@@ -56,7 +56,15 @@ impl It {
             server.until_healthy().await;
         }
         let urls = [(); 3].map(|()| nats.url());
-        Self::start_on(nats, urls, Program::HaProxy, Choice::RoundRobin).await
+        let it = Self::start_on(nats, urls, Program::HaProxy, Choice::RoundRobin).await;
+        // What the first node has made.
+        for stream in [STREAM, "KV_halley_SESSIONS", "KV_halley_META"] {
+            it.nats.leader(stream).await;
+        }
+        for server in &it.nats.servers {
+            server.until_healthy().await;
+        }
+        it
     }
 
     /// Each node finds the servers at a place of its own.

@@ -383,14 +383,14 @@ fn each_program_reads_the_file_that_is_mounted_for_it() {
         let mounted = mounted(&compose, &service);
         let (from, to) = mounted.first().expect("its file");
         assert!(folder().join(from).is_file(), "{service}: {from}");
-        let told = match compose.service(&service, "command") {
+        let command = compose.service(&service, "command");
+        let told = if command.is_badvalue() {
             // Where the image of HAProxy looks for it.
-            Yaml::BadValue => "/usr/local/etc/haproxy/haproxy.cfg".to_owned(),
-            command => {
-                let command = texts(&command);
-                let flag = command.iter().position(|word| word == "--config");
-                command[flag.expect("it is told a file") + 1].clone()
-            }
+            "/usr/local/etc/haproxy/haproxy.cfg".to_owned()
+        } else {
+            let command = texts(&command);
+            let flag = command.iter().position(|word| word == "--config");
+            command[flag.expect("it is told a file") + 1].clone()
         };
         assert_eq!(*to, told, "{service}");
     }
@@ -447,10 +447,13 @@ fn services_wait_for_services_and_are_on_networks_that_are_there() {
     let compose = Compose::read();
     let known = keys(&compose.0["networks"]);
     for service in compose.services() {
-        let waits = match compose.service(&service, "depends_on") {
-            Yaml::BadValue => BTreeSet::new(),
-            Yaml::Array(names) => texts(&Yaml::Array(names)).into_iter().collect(),
-            table => keys(&table),
+        let waits = compose.service(&service, "depends_on");
+        let waits = if waits.is_badvalue() {
+            BTreeSet::new()
+        } else if waits.is_array() {
+            texts(&waits).into_iter().collect()
+        } else {
+            keys(&waits)
         };
         assert!(waits.is_subset(&compose.services()), "{service}: {waits:?}");
         let networks: BTreeSet<String> = texts(&compose.service(&service, "networks"))
