@@ -10,6 +10,7 @@
 //! | [`Front`] | the web server in front of the broker: page and broker under one origin |
 //! | [`Subscriber`] | one raw WebSocket subscriber, which can refuse to read |
 //! | [`Proxy`] | the network between a client and the broker: it flows, resets, or swallows everything |
+//! | [`Balancer`] | HAProxy or nginx in front of several brokers |
 //! | [`Fault`] | what goes wrong while events are published |
 //! | [`Service`] | what the broker asks when a client calls a service |
 //! | [`Nats`], [`NatsCluster`] | a real nats-server, or three, for logs that nodes share |
@@ -39,7 +40,7 @@ mod service;
 mod subscriber;
 
 pub use application::Application;
-pub use balancer::{Balancer, Choice};
+pub use balancer::{AFFINITY, Balancer, Choice, Place, Program, nginx_configuration, nginx_question};
 pub use broker::{Broker, ENDPOINT, LogTo, Settings, binary};
 pub use browser::{Page, Profile, read_page};
 pub use client::{Client, Extension, TokenIn, Transport, Version};

@@ -8,7 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::Connection;
 
 /// How long a server may take to start on a busy machine.
 const START: Duration = Duration::from_secs(20);
@@ -17,6 +20,8 @@ const START: Duration = Duration::from_secs(20);
 pub struct Nats {
     /// Where clients find it.
     port: u16,
+    /// Where its monitoring answers, if it does.
+    monitor: Option<u16>,
     configuration: String,
     folder: TempDir,
     running: Option<Running>,
@@ -34,11 +39,13 @@ struct Running {
 pub struct NatsSettings {
     /// Without it the server passes messages on and keeps none.
     pub without_jetstream: bool,
+    /// The port of its monitoring, if it is to have one.
+    pub monitor: Option<u16>,
     /// Lines for the configuration file.
     pub extra: String,
 }
 
-/// Three servers that share everything.
+/// Servers that share everything: three, or one alone.
 pub struct NatsCluster {
     /// Each of them.
     pub servers: Vec<Nats>,
@@ -57,11 +64,12 @@ impl Nats {
         nats
     }
 
-    /// One that is set up by a whole file, for [`NatsCluster::of`]: it listens at this port of loopback and keeps everything in
-    /// this folder, since the file says so.
-    pub fn set_up(port: u16, folder: TempDir, configuration: String) -> Nats {
+    /// One that is set up by a whole file, for [`NatsCluster::of`]: it listens at this port of loopback, is monitored at the other,
+    /// and keeps everything in this folder, since the file says so.
+    pub fn set_up(port: u16, monitor: u16, folder: TempDir, configuration: String) -> Nats {
         Nats {
             port,
+            monitor: Some(monitor),
             configuration,
             folder,
             running: None,
@@ -71,6 +79,9 @@ impl Nats {
     fn prepare(port: u16, settings: &NatsSettings) -> Nats {
         let folder = tempfile::tempdir().expect("a folder for the server");
         let mut configuration = format!("listen: \"127.0.0.1:{port}\"\n{}\n", settings.extra);
+        if let Some(monitor) = settings.monitor {
+            writeln!(configuration, "http: \"127.0.0.1:{monitor}\"").expect("a text takes everything");
+        }
         if !settings.without_jetstream {
             // A stream reserves what it may take at most: the tests make many, and all of them stay small.
             let store = folder.path().join("store");
@@ -82,6 +93,7 @@ impl Nats {
         }
         Nats {
             port,
+            monitor: settings.monitor,
             configuration,
             folder,
             running: None,
@@ -131,6 +143,36 @@ impl Nats {
         self.wait();
     }
 
+    /// Whether its process is there.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Waits until its JetStream is there, with a leader, and has caught up with the others.
+    pub async fn until_healthy(&self) {
+        let deadline = Instant::now() + START;
+        while let Err(why) = self.monitored("/healthz").await {
+            assert!(
+                Instant::now() < deadline,
+                "nats-server is not healthy: {why}\n{}",
+                self.said()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// What its monitoring says there, if that is a success.
+    async fn monitored(&self, path: &str) -> Result<Value, String> {
+        let port = self.monitor.expect("it is monitored");
+        let mut connection = Connection::new((Ipv4Addr::LOCALHOST, port).into(), Duration::from_secs(2));
+        let answer = connection.get(path).await.map_err(|error| error.to_string())?;
+        if answer.status == 200 {
+            serde_json::from_slice(&answer.body).map_err(|error| error.to_string())
+        } else {
+            Err(format!("{} {}", answer.status, answer.text()))
+        }
+    }
+
     fn begin(&mut self) {
         self.running = None;
         let file = self.folder.path().join("nats.conf");
@@ -162,12 +204,20 @@ impl Nats {
 }
 
 impl NatsCluster {
-    /// Starts three servers and waits until they have agreed on a leader.
-    pub fn start() -> NatsCluster {
+    /// One server.
+    pub fn alone() -> NatsCluster {
+        NatsCluster {
+            servers: vec![Nats::start()],
+        }
+    }
+
+    /// Starts three servers and waits until each of them answers. [`Nats::until_healthy`] waits until they have agreed on a leader.
+    pub fn three() -> NatsCluster {
         let routes: Vec<u16> = (0..3).map(|_| free_port()).collect();
         let servers = (0..3).map(|n| {
             let mut extra = format!(
-                "server_name: n{n}\ncluster {{ name: test, listen: \"127.0.0.1:{}\", routes: [",
+                "server_name: {}\ncluster {{ name: test, listen: \"127.0.0.1:{}\", routes: [",
+                name(n),
                 routes[n]
             );
             for route in &routes {
@@ -176,6 +226,7 @@ impl NatsCluster {
             extra.push_str("] }");
             let settings = NatsSettings {
                 extra,
+                monitor: Some(free_port()),
                 ..NatsSettings::default()
             };
             Nats::prepare(free_port(), &settings)
@@ -200,6 +251,38 @@ impl NatsCluster {
         let addresses: Vec<String> = self.servers.iter().map(Nats::address).collect();
         format!("nats://{}", addresses.join(","))
     }
+
+    /// The number of the one that leads a stream, as soon as there is one.
+    pub async fn leader(&self, stream: &str) -> usize {
+        let deadline = Instant::now() + START;
+        loop {
+            for server in self.servers.iter().filter(|server| server.is_running()) {
+                let known = server.monitored("/jsz?accounts=true&streams=true").await;
+                let led_by = known.ok().and_then(|known| leader(&known, stream));
+                let led_by = led_by.and_then(|led_by| (0..self.servers.len()).find(|n| name(*n) == led_by));
+                if let Some(number) = led_by.filter(|number| self.servers[*number].is_running()) {
+                    return number;
+                }
+            }
+            assert!(Instant::now() < deadline, "nobody leads {stream}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// What a server of [`NatsCluster::three`] is called.
+fn name(number: usize) -> String {
+    format!("n{number}")
+}
+
+/// Who leads a stream, as `/jsz` has it.
+fn leader(known: &Value, stream: &str) -> Option<String> {
+    let accounts = known["account_details"].as_array()?;
+    let streams = accounts
+        .iter()
+        .filter_map(|account| account["stream_detail"].as_array());
+    let found = streams.flatten().find(|detail| detail["name"] == stream)?;
+    Some(found["cluster"]["leader"].as_str()?.to_owned())
 }
 
 impl Running {

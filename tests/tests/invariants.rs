@@ -341,7 +341,7 @@ fn every_log_is_a_file_and_a_line() {
 fn every_authenticator_is_a_file_and_a_line() {
     expect_a_line_for_every_kind(
         "crates/halley/src/auth",
-        &["cookie", "credentials", "revocations"],
+        &["affinity", "cookie", "credentials", "revocations"],
     );
 }
 

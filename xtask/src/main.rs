@@ -3,6 +3,7 @@
 //! A step is a file's worth of one thing ([`steps`]); [`run`] says each step and its reason, runs it, and prints the
 //! table at the end.
 
+mod cluster;
 mod deny;
 mod fuzz;
 mod instructions;
@@ -32,7 +33,7 @@ enum Word {
     /// that is not installed) is skipped with the reason, and the rest goes on. The table at the end lists every step
     /// with its result and time. Ends with 1 if any step failed, with 0 if all passed or were skipped.
     ///
-    /// On Debian, as root, Node, npm, Chromium, nats-server and haproxy are installed with apt-get when they are missing. cargo-deny
+    /// On Debian, as root, Node, npm, Chromium, nats-server, haproxy and nginx are installed with apt-get when they are missing. cargo-deny
     /// and typos are brought into target/tools. Nothing else is ever installed outside of this folder.
     #[command(after_help = TEST_EXAMPLES)]
     Test {
@@ -102,6 +103,21 @@ enum Word {
         /// Lists the peers and the scenarios, and runs nothing.
         #[arg(long)]
         list: bool,
+    },
+    /// Measures what an event and a delivery cost on one, two and three nodes, with a log in a folder and on NATS, for docs/cluster.md.
+    ///
+    /// nats-server is installed with apt-get on Debian, as root, when it is missing. Everything shares the processors of this
+    /// machine, so nothing else should run. All of it takes about twelve minutes. Raw results lie in target/cluster.
+    ClusterFigures {
+        /// Only these.
+        #[arg(long, value_delimiter = ',', value_name = "NAMES", value_parser = clap::builder::PossibleValuesParser::new(cluster::names()))]
+        setups: Vec<String>,
+        /// Adds to the results of earlier runs rather than beginning anew.
+        #[arg(long)]
+        keep: bool,
+        /// One second each, to see that it runs: its figures say nothing, and no document is written.
+        #[arg(long)]
+        quick: bool,
     },
 }
 
@@ -177,6 +193,9 @@ fn main() -> ExitCode {
             quick,
             keep,
         }),
+        Word::ClusterFigures { setups, keep, quick } => {
+            cluster::measure(&cluster::Figures { setups, keep, quick })
+        }
         Word::Check => run::all(steps::ALL, &["fmt", "clippy", "purity"].map(str::to_owned)),
     };
     if passed {

@@ -62,6 +62,12 @@ pub(crate) const ALL: &[Step] = &[
         run: haproxy,
     },
     Step {
+        name: "nginx",
+        why: "another one: Debian's nginx",
+        needs: &[],
+        run: nginx,
+    },
+    Step {
         name: "unit",
         why: "unit and in-process tests of every crate, with a clock that is an argument: seconds, no network",
         needs: &["nats"],
@@ -163,7 +169,7 @@ pub(crate) const ALL: &[Step] = &[
     Step {
         name: "cluster",
         why: "three nodes on one log behind a balancer without stickiness: killed, replaced, cut off; exactly once, same session",
-        needs: &["npm", "nats", "haproxy", "release"],
+        needs: &["npm", "nats", "haproxy", "nginx", "release"],
         run: || e2e("cluster"),
     },
     Step {
@@ -187,7 +193,7 @@ pub(crate) const ALL: &[Step] = &[
     Step {
         name: "deploy",
         why: "deploy/cluster as it is written: three nodes, three nats-servers with its permissions, its proxy, servers killed",
-        needs: &["nats", "haproxy", "release"],
+        needs: &["nats", "haproxy", "nginx", "release"],
         run: || e2e("deploy"),
     },
     Step {
@@ -335,22 +341,38 @@ fn daemon(name: &str, version: &str) -> Outcome {
 
 /// Installs HAProxy where that is allowed.
 fn haproxy() -> Outcome {
-    const PROGRAMS: [&str; 2] = ["haproxy", "/usr/sbin/haproxy"];
-    // It knows no --version.
+    balancer("haproxy", "2.6")
+}
+
+/// Installs nginx where that is allowed.
+fn nginx() -> Outcome {
+    let was_there = Path::new(NGINX_RUNS).exists();
+    let outcome = balancer("nginx", "1.22");
+    // The package may have started one.
+    if !was_there && Path::new(NGINX_RUNS).exists() {
+        let _ = succeed(Command::new("service").args(["nginx", "stop"]));
+    }
+    outcome
+}
+
+/// Where nginx of Debian says its process.
+const NGINX_RUNS: &str = "/run/nginx.pid";
+
+/// They know no --version.
+fn balancer(name: &str, version: &str) -> Outcome {
+    let programs = [name.to_owned(), format!("/usr/sbin/{name}")];
     let is_installed = || {
-        PROGRAMS
-            .into_iter()
+        programs
+            .iter()
             .any(|program| output(Command::new(program).arg("-v")).is_ok())
     };
     if is_installed() {
         return Outcome::Passed;
     }
-    match install(
-        &["haproxy"],
-        "there is no haproxy; install it, of version 2.6 or newer",
-    ) {
+    let by_hand = format!("there is no {name}; install it, of version {version} or newer");
+    match install(&[name], &by_hand) {
         Ok(()) if is_installed() => Outcome::Passed,
-        Ok(()) => Outcome::Failed("the package haproxy brought no haproxy".to_owned()),
+        Ok(()) => Outcome::Failed(format!("the package {name} brought no {name}")),
         Err(reason) => Outcome::Failed(reason),
     }
 }

@@ -1,11 +1,14 @@
 //! Where clients go, who they are there, and what they listen to.
 
+use std::net::SocketAddr;
+
 use crate::settings::{Address, Route, Users};
 use crate::wire::http;
 
-/// What all sessions of a run have in common.
+/// What all sessions of a run that go to the same place have in common.
 #[derive(Debug)]
 pub(crate) struct Site {
+    pub(crate) socket: SocketAddr,
     pub(crate) host: String,
     pub(crate) path: String,
     pub(crate) post_prefix: Vec<u8>,
@@ -46,6 +49,7 @@ impl Channels {
 impl Site {
     pub(crate) fn new(address: &Address, users: &Users, channels: Channels) -> Self {
         Self {
+            socket: address.socket,
             host: address.host.clone(),
             path: address.path.clone(),
             post_prefix: http::post_prefix(&address.path, &address.host),

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::api::{Access, AccessError, Api, ApiService};
-use crate::auth::{self, AuthError, Browsers, Revocations};
+use crate::auth::{self, Affinity, AuthError, Browsers, Revocations};
 use crate::cluster::Cluster;
 use crate::config::{self, ClientCertificates, Config};
 use crate::cors::Cors;
@@ -152,6 +152,7 @@ impl App {
             revocations: Arc::clone(&revocations),
             transports,
             browsers: Browsers::new(&storage.sessions.secret(), &config.browser_cookie),
+            affinity: Affinity::of(&config),
             cors: Cors::new(&config.cors),
             crowd: Arc::default(),
             services: Arc::clone(&services),

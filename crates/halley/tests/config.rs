@@ -573,6 +573,40 @@ fn a_cookie_that_browsers_would_refuse_or_misread_is_refused_with_the_reason() {
 }
 
 #[test]
+fn an_affinity_cookie_that_could_not_tell_nodes_or_cookies_apart_is_refused() {
+    for (text, key, reason) in [
+        (
+            "[nats]\naffinity_cookie = \"NODE\"\n",
+            "node",
+            "no other node has",
+        ),
+        (
+            "[nats]\naffinity_cookie = \"a b\"\nnode = \"halley-1\"\n",
+            "affinity_cookie",
+            "header's name",
+        ),
+        (
+            "[nats]\naffinity_cookie = \"__Host-NODE\"\nnode = \"halley-1\"\n",
+            "affinity_cookie",
+            "__Host-",
+        ),
+        (
+            "[nats]\naffinity_cookie = \"BAYEUX_BROWSER\"\nnode = \"halley-1\"\n",
+            "affinity_cookie",
+            "another cookie",
+        ),
+        (
+            "[auth]\ncookie = \"TOKEN\"\n[nats]\naffinity_cookie = \"TOKEN\"\nnode = \"halley-1\"\n",
+            "affinity_cookie",
+            "another cookie",
+        ),
+    ] {
+        let complaint = complaint(text, &[]);
+        expect_all(&complaint, &[&format!("nats.{key}: "), reason]);
+    }
+}
+
+#[test]
 fn origins_and_headers_that_could_never_match_are_refused() {
     for (text, words) in [
         ("allowed_origins = [\"*\"]", "\"*\" is no origin"),

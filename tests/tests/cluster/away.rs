@@ -2,30 +2,13 @@
 
 use std::time::Duration;
 
-use halley_tests::{Choice, Connection, Nats, Proxy, say};
+use halley_tests::{Choice, NatsCluster, Program, Proxy, say};
 use tokio::time::{Instant, sleep};
 
-use crate::it::{CHANNEL, It, Traffic, eventually};
+use crate::it::{It, Traffic, eventually, publish_once, readiness};
 
 /// How long the servers are away: longer than a node goes on as if they came back at once.
 const AWAY: Duration = Duration::from_secs(7);
-
-async fn readiness(address: std::net::SocketAddr) -> u16 {
-    let mut connection = Connection::new(address, Duration::from_secs(2));
-    connection
-        .get("/readyz")
-        .await
-        .map_or(0, |answer| answer.status.as_u16())
-}
-
-/// The status of a publish, and how long it took.
-async fn publish(address: std::net::SocketAddr) -> (u16, Duration) {
-    let mut connection = Connection::new(address, Duration::from_secs(10));
-    let started = Instant::now();
-    let body = format!(r#"{{"user":"15007","channel":"{CHANNEL}","data":1}}"#);
-    let answer = connection.post("/api/v1/events", body.into()).await;
-    (answer.expect("an answer").status.as_u16(), started.elapsed())
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_that_are_killed_refuse_publishes_and_keep_subscribers() {
@@ -33,17 +16,17 @@ async fn servers_that_are_killed_refuse_publishes_and_keep_subscribers() {
     let Some(traffic) = Traffic::begin(&it).await else {
         return;
     };
-    sleep(Duration::from_secs(1)).await;
-    it.nats.kill();
+    traffic.flows().await;
+    it.nats.servers[0].kill();
     let address = it.nodes[0].internal;
-    let (status, took) = publish(address).await;
+    let (status, took) = publish_once(address).await;
     assert!([503, 504].contains(&status), "{status}");
     assert!(took < Duration::from_millis(2500), "{took:?}");
     eventually("503 from /readyz", async || readiness(address).await == 503).await;
-    let (status, took) = publish(address).await;
+    let (status, took) = publish_once(address).await;
     assert_eq!(status, 503, "nothing was stored, and that is known");
     assert!(took < Duration::from_secs(1), "{took:?}");
-    it.nats.restart();
+    it.nats.servers[0].restart();
     let back = Instant::now();
     traffic.flows().await;
     say(format_args!(
@@ -63,13 +46,13 @@ async fn servers_that_hang_leave_publishers_in_no_doubt_for_longer_than_two_seco
     let Some(traffic) = Traffic::begin(&it).await else {
         return;
     };
-    sleep(Duration::from_secs(1)).await;
-    it.nats.pause();
-    let (status, took) = publish(it.nodes[0].internal).await;
+    traffic.flows().await;
+    it.nats.servers[0].pause();
+    let (status, took) = publish_once(it.nodes[0].internal).await;
     assert!([503, 504].contains(&status), "{status}");
     assert!(took < Duration::from_millis(2500), "{took:?}");
     sleep(AWAY).await;
-    it.nats.go_on();
+    it.nats.servers[0].go_on();
     traffic.flows().await;
     let account = traffic.end().await;
     account.say("the server paused");
@@ -79,18 +62,18 @@ async fn servers_that_hang_leave_publishers_in_no_doubt_for_longer_than_two_seco
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_cut_off_accepts_nothing_and_its_clients_get_everything_when_it_is_back() {
-    let nats = Nats::start();
-    let address = nats.address().parse().expect("an address");
+    let nats = NatsCluster::alone();
+    let address = nats.servers[0].address().parse().expect("an address");
     let proxy = Proxy::start(address).await;
     let urls = [format!("nats://{}", proxy.address), nats.url(), nats.url()];
-    let it = It::start_on(nats, urls, Choice::RoundRobin).await;
+    let it = It::start_on(nats, urls, Program::HaProxy, Choice::RoundRobin).await;
     let Some(traffic) = Traffic::begin(&it).await else {
         return;
     };
-    sleep(Duration::from_secs(1)).await;
+    traffic.flows().await;
     proxy.black_hole();
     let cut_off = it.nodes[0].internal;
-    let (status, took) = publish(cut_off).await;
+    let (status, took) = publish_once(cut_off).await;
     assert!([503, 504].contains(&status), "{status}");
     assert!(took < Duration::from_millis(2500), "{took:?}");
     eventually("503 from /readyz", async || readiness(cut_off).await == 503).await;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use halley_tests::{
-    Application, Balancer, Broker, Choice, Client, Ledger, Nats, Node, Publisher, Seen, Settings, Transport,
-    Version, say,
+    AFFINITY, Application, Balancer, Broker, Choice, Client, Connection, Ledger, NatsCluster, Node, Place,
+    Program, Publisher, Seen, Settings, Transport, Version, say,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -25,29 +25,71 @@ pub(crate) fn is_full() -> bool {
     std::env::var("HALLEY_CLUSTER").is_ok_and(|value| value == "full")
 }
 
-/// Three nodes, a server that holds their log, and a balancer before them.
+/// The stream of the events, as the servers call it.
+pub(crate) const STREAM: &str = "halley_EVENTS";
+
+/// Three nodes, the servers that hold their log, and a balancer before them.
 pub(crate) struct It {
     pub(crate) nodes: Vec<Broker>,
     pub(crate) balancer: Balancer,
-    /// Ends last: nodes write down their sessions when they end.
-    pub(crate) nats: Nats,
+    /// One, or three. They end last: nodes write down their sessions when they end.
+    pub(crate) nats: NatsCluster,
 }
 
 impl It {
+    /// On one server, behind HAProxy.
     pub(crate) async fn start(choice: Choice) -> It {
-        let nats = Nats::start();
+        Self::behind(Program::HaProxy, choice).await
+    }
+
+    /// On one server.
+    pub(crate) async fn behind(program: Program, choice: Choice) -> It {
+        let nats = NatsCluster::alone();
         let urls = [(); 3].map(|()| nats.url());
-        Self::start_on(nats, urls, choice).await
+        Self::start_on(nats, urls, program, choice).await
+    }
+
+    /// On three servers, each of which has everything, behind HAProxy, round robin.
+    pub(crate) async fn on_three_servers() -> It {
+        let nats = NatsCluster::three();
+        for server in &nats.servers {
+            server.until_healthy().await;
+        }
+        let urls = [(); 3].map(|()| nats.url());
+        let it = Self::start_on(nats, urls, Program::HaProxy, Choice::RoundRobin).await;
+        // What the first node has made.
+        for stream in [STREAM, "KV_halley_SESSIONS", "KV_halley_META"] {
+            it.nats.leader(stream).await;
+        }
+        for server in &it.nats.servers {
+            server.until_healthy().await;
+        }
+        it
     }
 
     /// Each node finds the servers at a place of its own.
-    pub(crate) async fn start_on(nats: Nats, urls: [String; 3], choice: Choice) -> It {
+    pub(crate) async fn start_on(
+        nats: NatsCluster,
+        urls: [String; 3],
+        program: Program,
+        choice: Choice,
+    ) -> It {
+        let cookie = if choice == Choice::Affinity { AFFINITY } else { "" };
+        let replicas = nats.servers.len();
         let mut nodes = Vec::new();
+        let mut places = Vec::new();
         for (url, name) in urls.into_iter().zip(["a", "b", "c"]) {
-            nodes.push(Broker::start(settings(url, name)).await);
+            let section =
+                format!("[nats]\nreplicas = {replicas}\nnode = \"{name}\"\naffinity_cookie = \"{cookie}\"\n");
+            let node = Broker::start(settings(url, section)).await;
+            places.push(Place {
+                name: name.to_owned(),
+                public: node.public,
+                internal: node.internal,
+            });
+            nodes.push(node);
         }
-        let places: Vec<_> = nodes.iter().map(|node| (node.public, node.internal)).collect();
-        let balancer = Balancer::before(&places, choice).await;
+        let balancer = Balancer::before(&places, program, choice).await;
         It {
             nodes,
             balancer,
@@ -71,13 +113,13 @@ impl It {
     }
 }
 
-pub(crate) fn settings(url: String, name: &str) -> Settings {
+fn settings(url: String, extra: String) -> Settings {
     Settings {
         timeout: "5s",
         drain: "2s",
         users: 8,
         log: Some(url),
-        extra: format!("[nats]\nreplicas = 1\nnode = \"{name}\"\n"),
+        extra,
         ..Settings::default()
     }
 }
@@ -200,6 +242,22 @@ impl Account {
             self.published, self.retries
         ));
     }
+}
+
+/// What `/readyz` of a node says: 0 if nothing.
+pub(crate) async fn readiness(address: SocketAddr) -> u16 {
+    let mut connection = Connection::new(address, Duration::from_secs(2));
+    let answer = connection.get("/readyz").await;
+    answer.map_or(0, |answer| answer.status.as_u16())
+}
+
+/// The status of a publish to a node, and how long it took.
+pub(crate) async fn publish_once(address: SocketAddr) -> (u16, Duration) {
+    let mut connection = Connection::new(address, Duration::from_secs(10));
+    let started = Instant::now();
+    let body = format!(r#"{{"user":"15007","channel":"{CHANNEL}","data":1}}"#);
+    let answer = connection.post("/api/v1/events", body.into()).await;
+    (answer.expect("an answer").status.as_u16(), started.elapsed())
 }
 
 /// Waits until `holds`, or panics after the patience of the clients.

@@ -21,7 +21,7 @@ async fn nodes_that_are_killed_one_after_the_other_take_nothing_with_them() {
         it.nodes[victim].kill9().await;
         times.extend(traffic.flows().await);
         it.nodes[victim].restart().await;
-        wait_for_balancer().await;
+        it.balancer.until_it_knows(victim).await;
     }
     let account = traffic.end().await;
     account.say(&format!("{kills} nodes killed"));
@@ -42,23 +42,18 @@ async fn all_nodes_are_replaced_under_load_and_no_client_notices() {
         return;
     };
     for number in 0..it.nodes.len() {
-        sleep(Duration::from_secs(1)).await;
+        traffic.flows().await;
         let node = &mut it.nodes[number];
         let started = Instant::now();
         let status = node.terminate().await;
         assert_eq!(status.code(), Some(0));
         say(format_args!("a node left in {:?}", started.elapsed()));
         node.restart().await;
-        wait_for_balancer().await;
-        traffic.flows().await;
+        it.balancer.until_it_knows(number).await;
     }
+    traffic.flows().await;
     let account = traffic.end().await;
     account.say("all nodes replaced");
     account.expect_exactly_once();
     account.expect_one_session_each();
-}
-
-/// It asks each node four times a second whether it is ready.
-async fn wait_for_balancer() {
-    sleep(Duration::from_secs(1)).await;
 }

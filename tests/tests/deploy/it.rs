@@ -17,7 +17,7 @@ pub(crate) const NKEY: &str = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M
 /// How long anything may take to come or to go, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/cluster")
 }
 
@@ -95,7 +95,7 @@ fn program(places: [&'static str; 2]) -> &'static str {
     found.unwrap_or_else(|| panic!("{} is not installed; cargo xtask test installs it", places[0]))
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("it is bound").port()
 }
@@ -112,7 +112,6 @@ pub(crate) struct It {
     pub(crate) events: SocketAddr,
     pub(crate) nodes: Vec<Broker>,
     pub(crate) servers: Vec<Nats>,
-    health: Vec<SocketAddr>,
     _proxy: Proxy,
     _certificates: Certificates,
 }
@@ -133,9 +132,9 @@ impl It {
     /// Starts it, with everything as it is written.
     pub(crate) async fn start() -> It {
         let certificates = Certificates::new();
-        let (servers, health) = servers(&certificates);
-        for place in &health {
-            until_healthy(*place).await;
+        let servers = servers(&certificates);
+        for server in &servers {
+            server.until_healthy().await;
         }
         let mut nodes = Vec::new();
         for name in ["halley-1", "halley-2", "halley-3"] {
@@ -144,22 +143,16 @@ impl It {
         let (clients, events) = (loopback(free_port()), loopback(free_port()));
         let proxy = proxy(clients, events, &nodes);
         for place in [clients, events] {
-            until(place, "/", |_| true).await;
+            until_it_answers(place).await;
         }
         It {
             clients,
             events,
             nodes,
             servers,
-            health,
             _proxy: proxy,
             _certificates: certificates,
         }
-    }
-
-    /// As the health check of compose waits for a server.
-    pub(crate) async fn until_healthy(&self, number: usize) {
-        until_healthy(self.health[number]).await;
     }
 
     /// The sum of a figure over all nodes.
@@ -173,31 +166,20 @@ impl It {
     }
 }
 
-async fn until_healthy(place: SocketAddr) {
-    until(place, "/healthz", |status| status == 200).await;
-}
-
-async fn until(place: SocketAddr, path: &str, is_so: impl Fn(u16) -> bool) {
+async fn until_it_answers(place: SocketAddr) {
     let deadline = Instant::now() + PATIENCE;
     let mut connection = Connection::new(place, Duration::from_secs(2));
-    loop {
-        let answer = connection.get(path).await;
-        if answer.as_ref().is_ok_and(|answer| is_so(answer.status.as_u16())) {
-            return;
-        }
-        let last = answer.map_or_else(|error| error.to_string(), |answer| answer.text());
-        assert!(Instant::now() < deadline, "{place}{path} still says {last}");
+    while let Err(error) = connection.get("/").await {
+        assert!(Instant::now() < deadline, "{place}: {error}");
         sleep(Duration::from_millis(50)).await;
     }
 }
 
-fn servers(certificates: &Certificates) -> (Vec<Nats>, Vec<SocketAddr>) {
+fn servers(certificates: &Certificates) -> Vec<Nats> {
     let routes = [(); 3].map(|()| free_port());
-    let mut health = Vec::new();
     let servers = (0..3).map(|number| {
         let folder = tempfile::tempdir().expect("a folder");
         let (port, monitor) = (free_port(), free_port());
-        health.push(loopback(monitor));
         let mut text = nats_set_up(&nats(), number, certificates);
         text = replaced(&text, "0.0.0.0:4222", &format!("127.0.0.1:{port}"));
         text = replaced(&text, "127.0.0.1:8222", &format!("127.0.0.1:{monitor}"));
@@ -208,10 +190,9 @@ fn servers(certificates: &Certificates) -> (Vec<Nats>, Vec<SocketAddr>) {
         }
         let store = folder.path().join("store");
         text = replaced(&text, "\"/data\"", &format!("{store:?}"));
-        Nats::set_up(port, folder, text)
+        Nats::set_up(port, monitor, folder, text)
     });
-    let servers = NatsCluster::of(servers.collect()).servers;
-    (servers, health)
+    NatsCluster::of(servers.collect()).servers
 }
 
 /// The section `[nats]` as it is written; users, and times of a test, are the test's.
@@ -243,7 +224,7 @@ fn proxy(clients: SocketAddr, events: SocketAddr, nodes: &[Broker]) -> Proxy {
         let name = format!("halley-{}", number + 1);
         text = replaced(&text, &format!("{name}:8080"), &node.public.to_string());
         text = replaced(&text, &format!("{name}:9090"), &node.internal.to_string());
-        let cookie = format!("cookie {} port ", number + 1);
+        let cookie = format!("cookie {name} port ");
         text = replaced(
             &text,
             &format!("{cookie}9090"),

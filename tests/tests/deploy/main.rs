@@ -2,4 +2,5 @@
 
 mod files;
 mod it;
+mod nginx;
 mod running;

@@ -25,7 +25,7 @@ async fn servers_come_and_go_and_what_was_answered_201_arrives() {
         it.servers[number].kill();
         last = goes_on(&mut publisher, &mut subscriber, last).await;
         it.servers[number].restart();
-        it.until_healthy(number).await;
+        it.servers[number].until_healthy().await;
     }
 
     it.servers[0].kill();
@@ -42,7 +42,7 @@ async fn servers_come_and_go_and_what_was_answered_201_arrives() {
     it.servers[0].restart();
     it.servers[1].restart();
     for number in 0..3 {
-        it.until_healthy(number).await;
+        it.servers[number].until_healthy().await;
     }
     goes_on(&mut publisher, &mut subscriber, last).await;
 }

@@ -5,11 +5,11 @@
 //! generator the second. What holds on a noisy machine is the server's CPU time for each delivery; throughput and latency are
 //! context. Every body is checked: a server that loses, repeats, reorders or misroutes has no figure.
 
-mod page;
+pub(crate) mod page;
 mod roster;
 mod scenario;
 mod server;
-mod table;
+pub(crate) mod table;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -124,7 +124,12 @@ pub(crate) fn compare(comparison: &Comparison) -> bool {
         table::compared(&records, &chosen)
     };
     say::heading(&text);
-    let is_written = comparison.quick || page::write(comparison.growth, &text);
+    let (document, mark) = if comparison.growth {
+        ("docs/sizing.md", "cargo xtask peers --growth")
+    } else {
+        ("docs/performance.md", "cargo xtask peers")
+    };
+    let is_written = comparison.quick || page::write(document, mark, &text);
     is_written && complete && records.iter().all(Record::is_right)
 }
 

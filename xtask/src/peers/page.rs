@@ -5,13 +5,8 @@ use std::fs;
 use crate::say;
 use crate::steps::root;
 
-/// Puts a table in its place. True if that worked.
-pub(crate) fn write(growth: bool, table: &str) -> bool {
-    let (name, mark) = if growth {
-        ("docs/sizing.md", "cargo xtask peers --growth")
-    } else {
-        ("docs/performance.md", "cargo xtask peers")
-    };
+/// Puts a table in its place in a document. True if that worked.
+pub(crate) fn write(name: &str, mark: &str, table: &str) -> bool {
     let path = root().join(name);
     let done = fs::read_to_string(&path)
         .map_err(|error| error.to_string())

@@ -241,7 +241,7 @@ pub(crate) fn growth(records: &[Record]) -> String {
 }
 
 /// Where and when this was measured, and what.
-fn machine(peers: &[&str]) -> String {
+pub(crate) fn machine(peers: &[&str]) -> String {
     let asked = |program: &str, words: &[&str]| {
         let output = Command::new(program).args(words).output().ok()?;
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -21,7 +21,7 @@ use crate::scenario::{Act, Plan};
 use crate::settings::{Cut, Settings, SettingsError};
 use crate::worker::{Order, Run, Times};
 
-use record::Record;
+use record::{Record, Sample};
 
 /// What a run is told besides its settings.
 #[derive(Debug, Clone, Default)]
@@ -105,6 +105,13 @@ pub fn run(settings: Settings, manner: &Manner) -> Result<Report, BenchError> {
         )
         .into());
     }
+    let beside = Processes::new(&settings.beside);
+    if !settings.beside.is_empty() && beside.usage().is_none() {
+        return Err(SettingsError(
+            "--beside: there is no such process here, or /proc does not show it".to_owned(),
+        )
+        .into());
+    }
     let mut record = Record::new(&settings, &plan);
     record.server_name = server.name();
     let conductor = Conductor {
@@ -112,6 +119,7 @@ pub fn run(settings: Settings, manner: &Manner) -> Result<Report, BenchError> {
         record,
         progress: Progress::new(manner.quiet),
         server,
+        beside,
         run,
     };
     conductor.conduct(repeat)
@@ -132,6 +140,7 @@ struct Conductor {
     record: Record,
     progress: Progress,
     server: Processes,
+    beside: Processes,
     run: Run,
 }
 
@@ -252,7 +261,11 @@ impl Conductor {
         while next <= end {
             let now = self.clock();
             if now >= next {
-                self.record.sample(self.server.usage(), own_cpu());
+                self.record.sample(Sample {
+                    server: self.server.usage(),
+                    beside: self.beside.usage(),
+                    own: own_cpu(),
+                });
                 next += interval;
                 continue;
             }

@@ -31,7 +31,7 @@ pub(super) struct Record {
     groups: Vec<Latencies>,
     intervals: BTreeMap<u64, Sum>,
     /// Costs at the beginning of each interval.
-    samples: Vec<(Option<Usage>, Duration)>,
+    samples: Vec<Sample>,
     openings: Vec<(Duration, Option<f64>)>,
     counts: Counts,
     findings: Vec<Finding>,
@@ -40,6 +40,16 @@ pub(super) struct Record {
     sent: Latencies,
     /// Whose process it is.
     pub(super) server_name: Option<String>,
+}
+
+/// Costs until now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sample {
+    pub(super) server: Option<Usage>,
+    /// Of what the server works with.
+    pub(super) beside: Option<Usage>,
+    /// The generator's.
+    pub(super) own: Duration,
 }
 
 /// What all threads saw in an interval.
@@ -94,8 +104,8 @@ impl Record {
     }
 
     /// An interval begins, or the last one ends.
-    pub(super) fn sample(&mut self, server: Option<Usage>, own: Duration) {
-        self.samples.push((server, own));
+    pub(super) fn sample(&mut self, sample: Sample) {
+        self.samples.push(sample);
     }
 
     /// A thread's interval has ended.
@@ -270,14 +280,15 @@ impl Record {
         let before = self.before?;
         let sessions = self.sessions.unwrap_or(before);
         let readings = self.measured_samples();
-        let usage = match (readings.first(), readings.last()) {
-            (Some((Some(first), _)), Some((Some(last), _))) => Some(difference(*last, *first)),
-            _ => None,
+        let spent = |of: fn(&Sample) -> Option<Usage>| {
+            let (first, last) = (of(readings.first()?)?, of(readings.last()?)?);
+            Some(difference(last, first))
         };
+        let usage = spent(|sample| sample.server);
         let peak = self
             .samples
             .iter()
-            .filter_map(|(usage, _)| usage.map(|usage| usage.rss))
+            .filter_map(|sample| sample.server.map(|usage| usage.rss))
             .max();
         let end = usage.map_or(sessions.rss, |usage| usage.rss);
         let cpu = usage.map(|usage| usage.cpu);
@@ -288,6 +299,7 @@ impl Record {
             cpu_seconds: cpu,
             cpu_seconds_per_million: cpu.and_then(|cpu| per_million(cpu, load.deliveries)),
             cores: cpu.map(|cpu| ratio(cpu, load.seconds)),
+            beside_cpu_seconds: spent(|sample| sample.beside).map(|usage| usage.cpu),
             system_share: usage.map(|usage| ratio(usage.system, usage.cpu)),
             rss_before_kib: before.rss,
             rss_sessions_kib: sessions.rss,
@@ -300,10 +312,8 @@ impl Record {
 
     fn generator(&self, settings: &Settings, load: &Load) -> Generator {
         let readings = self.measured_samples();
-        let cpu = match (readings.first(), readings.last()) {
-            (Some((_, first)), Some((_, last))) => Some(last.saturating_sub(*first).as_secs_f64()),
-            _ => None,
-        };
+        let ends = readings.first().zip(readings.last());
+        let cpu = ends.map(|(first, last)| last.own.saturating_sub(first.own).as_secs_f64());
         Generator {
             threads: settings.threads,
             cpu_seconds: cpu,
@@ -323,7 +333,7 @@ impl Record {
             .map(|(number, sum)| {
                 let at =
                     |quantile| (!sum.latencies.is_empty()).then(|| sum.latencies.value_at_quantile(quantile));
-                let usage = |number: u64| self.samples.get(usize::try_from(number).ok()?)?.0;
+                let usage = |number: u64| self.samples.get(usize::try_from(number).ok()?)?.server;
                 let (from, to) = (usage(*number), usage(number + 1));
                 Moment {
                     second: (number + 1) as f64 * seconds,
@@ -360,7 +370,7 @@ impl Record {
         self.intervals.range(range).map(|(_, sum)| sum).collect()
     }
 
-    fn measured_samples(&self) -> &[(Option<Usage>, Duration)] {
+    fn measured_samples(&self) -> &[Sample] {
         self.samples.get(self.warm_intervals()..).unwrap_or_default()
     }
 }

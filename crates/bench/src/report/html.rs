@@ -432,6 +432,11 @@ impl Page<'_> {
             ("cores in use", "/server/cores", Unit::Number),
             ("of it in the kernel", "/server/system_share", Unit::Share),
             (
+                "CPU of what it works with",
+                "/server/beside_cpu_seconds",
+                Unit::Seconds,
+            ),
+            (
                 "memory before the first session",
                 "/server/rss_before_kib",
                 Unit::Kib,

@@ -185,6 +185,8 @@ pub struct Server {
     pub cpu_seconds_per_million: Option<f64>,
     /// Cores in use, on average.
     pub cores: Option<f64>,
+    /// CPU in the measured time of what it works with, where that was named.
+    pub beside_cpu_seconds: Option<f64>,
     /// The part that the kernel had.
     pub system_share: Option<f64>,
     /// Resident memory before the first session.

@@ -146,7 +146,12 @@ impl Table {
                     of("/server/system_share", Unit::Share)
                 )
             };
-            self.figure("server CPU", text);
+            let beside = if report["server"]["beside_cpu_seconds"].is_null() {
+                String::new()
+            } else {
+                format!("; beside it {}", of("/server/beside_cpu_seconds", Unit::Seconds))
+            };
+            self.figure("server CPU", text + &beside);
         }
         self.figure(
             "server memory",

@@ -106,6 +106,7 @@ fn report() -> Report {
             cpu_seconds: Some(12.5),
             cpu_seconds_per_million: Some(243.98),
             cores: Some(0.208),
+            beside_cpu_seconds: Some(2.5),
             system_share: Some(0.61),
             rss_before_kib: 20_480,
             rss_sessions_kib: 163_840,
@@ -290,6 +291,7 @@ fn the_table_says_what_is_wrong_and_with_whom() {
         "event 17#4 at user <agent>, session abc (websocket)",
         "99 % after 49.5 ms",
         "244 s per million deliveries",
+        "beside it 2.50 s",
     ] {
         assert!(table.contains(words), "{words} in\n{table}");
     }

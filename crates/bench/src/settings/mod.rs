@@ -23,6 +23,8 @@ pub struct Settings {
     pub scenario: &'static Kind,
     /// Where clients go.
     pub url: Address,
+    /// Other nodes of the same server: sessions go to each in turn.
+    pub more_urls: Vec<Address>,
     /// How events are published.
     pub publish: Publish,
     /// How an event finds its one user. Without, by user where Halley is published to, otherwise by channel.
@@ -77,6 +79,8 @@ pub struct Settings {
     pub seed: u64,
     /// Processes of the server, whose memory and CPU are read.
     pub pids: Vec<u32>,
+    /// Processes that the server works with, whose CPU is reported apart.
+    pub beside: Vec<u32>,
 }
 
 /// How events are published.
@@ -86,6 +90,8 @@ pub struct Publish {
     pub by: Publisher,
     /// Where. Without, `http://127.0.0.1:9090/api/v1/events` or where the clients go.
     pub url: Option<Address>,
+    /// Other nodes that take events: connections go to each in turn.
+    pub more_urls: Vec<Address>,
     /// Connections, each with one request under way. What belongs to one user goes over one of them.
     pub connections: u32,
     /// Events that are due at once may share a request, at most so many.
@@ -186,9 +192,11 @@ impl Settings {
         let mut settings = Self {
             scenario,
             url,
+            more_urls: Vec::new(),
             publish: Publish {
                 by: Publisher::Halley,
                 url: None,
+                more_urls: Vec::new(),
                 connections: 16,
                 batch: 32,
                 ids: false,
@@ -229,6 +237,7 @@ impl Settings {
             threads: 1,
             seed: 1,
             pids: Vec::new(),
+            beside: Vec::new(),
         };
         (scenario.defaults)(&mut settings);
         settings
@@ -344,17 +353,33 @@ impl Settings {
             || format!("--prefix {prefix} is no channel: it is like /v2/me"),
         )?;
         require(
-            self.publish.by == Publisher::Bayeux || !self.publish_address().is_websocket(),
+            self.publish.by == Publisher::Bayeux
+                || !(self.publish_address().is_websocket()
+                    || self.publish.more_urls.iter().any(Address::is_websocket)),
             || "--publish-url begins with http:// where Halley is published to".to_owned(),
         )
     }
 
+    /// Where clients go, each to one of these in turn.
+    pub(crate) fn urls(&self) -> impl Iterator<Item = &Address> {
+        std::iter::once(&self.url).chain(&self.more_urls)
+    }
+
     /// Where events are published.
     pub fn publish_address(&self) -> Address {
+        self.publish_address_of(0)
+    }
+
+    /// Where the connection with this number publishes.
+    pub(crate) fn publish_address_of(&self, number: usize) -> Address {
+        let in_turn = |first: &Address, more: &[Address]| match number % (1 + more.len()) {
+            0 => first.clone(),
+            place => more[place - 1].clone(),
+        };
         match (&self.publish.url, self.publish.by) {
-            (Some(url), _) => url.clone(),
+            (Some(url), _) => in_turn(url, &self.publish.more_urls),
             (None, Publisher::Halley) => Address::halley_events(),
-            (None, Publisher::Bayeux) => self.url.clone(),
+            (None, Publisher::Bayeux) => in_turn(&self.url, &self.more_urls),
         }
     }
 }
@@ -397,6 +422,20 @@ mod tests {
     fn a_users_file_that_is_too_short_is_refused() {
         let users = Users::from_file("15000,secret\n15001,other\n").unwrap();
         expect_complaint("unicast", |settings| settings.users = users, "has 2 users");
+    }
+
+    #[test]
+    fn sessions_and_publishers_go_to_each_node_in_turn() {
+        let node = |port: u16| -> Address { format!("http://127.0.0.1:{port}/").parse().unwrap() };
+        let kind = crate::scenario::named("fan-out").unwrap();
+        let mut settings = Settings::new(kind, node(1));
+        settings.more_urls = vec![node(2), node(3)];
+        settings.publish.url = Some(node(4));
+        settings.publish.more_urls = vec![node(5)];
+        let ports: Vec<u16> = settings.urls().map(|address| address.socket.port()).collect();
+        assert_eq!(ports, [1, 2, 3]);
+        let port = |number| settings.publish_address_of(number).socket.port();
+        assert_eq!([port(0), port(1), port(2)], [4, 5, 4]);
     }
 
     #[test]

@@ -23,7 +23,8 @@ use crate::site::Site;
 pub(super) struct Common {
     pub(super) settings: Arc<Settings>,
     pub(super) plan: Arc<Plan>,
-    pub(super) site: Site,
+    /// A node each; what they have in common is the same in all of them.
+    pub(super) sites: Vec<Site>,
     pub(super) registry: Registry,
     pub(super) began: Instant,
     /// The time at which the events of this turn are looked at.

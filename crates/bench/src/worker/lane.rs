@@ -67,7 +67,7 @@ impl Lane {
     /// Lane `number`, which speaks for user `user` if publishers say who they are.
     pub(super) fn new(common: &Common, number: usize, user: u32) -> Self {
         let settings = &common.settings;
-        let address = settings.publish_address();
+        let address = settings.publish_address_of(number);
         let site = Site::new(&address, &settings.users, common.plan.channels.clone());
         let talk = match settings.publish.by {
             Publisher::Halley => Talk::Post,
@@ -136,7 +136,7 @@ impl Lane {
     pub(super) fn open(&mut self, common: &mut Common, token: Token) {
         let ends = Ends {
             from: None,
-            to: common.settings.publish_address().socket,
+            to: self.site.socket,
             receive_buffer: None,
         };
         match Socket::open(ends, &common.registry, token) {

@@ -168,7 +168,10 @@ impl Worker {
             .in_flight
             .map(|limit| ClosedLoop::new(limit, plan.users, seats.iter().map(|seat| seat.user)));
         let common = Common {
-            site: Site::new(&settings.url, &settings.users, plan.channels.clone()),
+            sites: settings
+                .urls()
+                .map(|url| Site::new(url, &settings.users, plan.channels.clone()))
+                .collect(),
             registry,
             began: run.began,
             now: 0,
@@ -194,7 +197,8 @@ impl Worker {
             share,
             sessions: seats
                 .into_iter()
-                .map(|seat| Session::new(&common, seat))
+                .enumerate()
+                .map(|(number, seat)| Session::new(&common, seat, number % common.sites.len()))
                 .collect(),
             lanes: Vec::new(),
             arrivals: None,

@@ -13,6 +13,8 @@ use crate::settings::{ComeBack, Cut};
 /// One session.
 pub(super) struct Session {
     seat: Seat,
+    /// The number of the node that it goes to.
+    node: usize,
     client: Client,
     listener: Listener,
     socket: Option<Socket>,
@@ -70,7 +72,7 @@ const SLACK: u64 = 10_000_000;
 const COMPARE_ONE_IN: u32 = 500;
 
 impl Session {
-    pub(super) fn new(common: &Common, seat: Seat) -> Self {
+    pub(super) fn new(common: &Common, seat: Seat, node: usize) -> Self {
         let Seat {
             user,
             transport,
@@ -79,7 +81,14 @@ impl Session {
         } = seat;
         Self {
             seat,
-            client: Client::new(&common.site, user, transport, Purpose::Listen, acknowledges),
+            node,
+            client: Client::new(
+                &common.sites[node],
+                user,
+                transport,
+                Purpose::Listen,
+                acknowledges,
+            ),
             listener: Listener::new(user),
             socket: None,
             life: Life::New,
@@ -108,7 +117,7 @@ impl Session {
 
     /// Begins anew, as if it had never been.
     pub(super) fn renew(&mut self, common: &Common) {
-        *self = Self::new(common, self.seat);
+        *self = Self::new(common, self.seat, self.node);
     }
 
     /// Something happened on the connection; `is_closed` when the peer has ended it.
@@ -120,7 +129,8 @@ impl Session {
         match socket.comes_up() {
             Ok(true) => {
                 common.out.clear();
-                self.client.handle_connected(&common.site, &mut common.out);
+                self.client
+                    .handle_connected(&common.sites[self.node], &mut common.out);
                 self.send(common, number);
             }
             Ok(false) if !was_up => return,
@@ -143,7 +153,7 @@ impl Session {
             Life::Away if self.socket.is_none() => self.connect(common, number),
             Life::Live if self.socket.is_some() => {
                 common.out.clear();
-                self.client.connect(&common.site, &mut common.out);
+                self.client.connect(&common.sites[self.node], &mut common.out);
                 self.send(common, number);
             }
             Life::New | Life::Opening | Life::Live | Life::Away | Life::Failed | Life::Gone => {}
@@ -206,7 +216,7 @@ impl Session {
         if let Some(mut socket) = self.socket.take() {
             if self.client.is_live() {
                 common.out.clear();
-                self.client.disconnect(&common.site, &mut common.out);
+                self.client.disconnect(&common.sites[self.node], &mut common.out);
                 // Whether it arrives is the server's business: the session would be forgotten in time as well.
                 let _ = socket.send(&common.out);
             }
@@ -231,7 +241,7 @@ impl Session {
     fn connect(&mut self, common: &mut Common, number: usize) {
         let ends = Ends {
             from: common.source(number),
-            to: common.settings.url.socket,
+            to: common.sites[self.node].socket,
             receive_buffer: self.has_small_buffer(common).then_some(SLOW_BUFFER),
         };
         self.deadline = common.now + patience(common);
@@ -300,7 +310,7 @@ impl Session {
     /// Hands to the client what was read.
     fn hear(&mut self, common: &mut Common, count: usize) -> (Result<(), Broken>, News) {
         let Common {
-            site,
+            sites,
             buffer,
             out,
             account,
@@ -318,8 +328,10 @@ impl Session {
             listener,
             socket,
             seat,
+            node,
             ..
         } = self;
+        let site = &sites[*node];
         let mut news = News::default();
         let Some(socket) = socket else {
             return (Ok(()), news);

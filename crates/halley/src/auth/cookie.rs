@@ -64,11 +64,9 @@ impl Browsers {
     ) -> Option<Browser> {
         let is_known =
             |value: &&str| known.filter(|known| constant_time_eq(known.as_bytes(), value.as_bytes()));
-        headers
-            .flat_map(|header| header.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='))
+        pairs(headers)
             .filter(|(name, _)| *name == self.name)
-            .map(|(_, value)| value.trim_matches('"'))
+            .map(|(_, value)| value)
             .find_map(|value| {
                 is_known(&value)
                     .cloned()
@@ -96,8 +94,16 @@ impl Browsers {
     }
 }
 
+/// The names and values that `Cookie` headers have.
+pub(super) fn pairs<'a>(headers: impl Iterator<Item = &'a str>) -> impl Iterator<Item = (&'a str, &'a str)> {
+    headers
+        .flat_map(|header| header.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .map(|(name, value)| (name, value.trim_matches('"')))
+}
+
 /// In the order in which CometD writes them.
-fn attributes(cookie: &BrowserCookie, over_tls: bool) -> String {
+pub(super) fn attributes(cookie: &BrowserCookie, over_tls: bool) -> String {
     let mut text = String::new();
     let mut add = |attribute: &str| {
         text.push_str("; ");

@@ -1,5 +1,6 @@
 //! Who is asking: a kind of authenticator is a file beside this one and a line in [`ALL`].
 
+mod affinity;
 mod anonymous;
 mod basic;
 mod cookie;
@@ -19,6 +20,7 @@ use thiserror::Error;
 use crate::config::Config;
 use crate::event::{Tenant, Token, UserId};
 
+pub use affinity::{Affinity, Whereabouts};
 pub(crate) use cookie::random_id;
 pub use cookie::{Browser, Browsers};
 pub use credentials::Credentials;

@@ -27,18 +27,22 @@ pub(super) struct Args {
     #[arg(value_parser = scenarios())]
     scenario: &'static scenario::Kind,
 
-    /// Where clients go; ws:// or http://, both transports use it
+    /// Where clients go; ws:// or http://, both transports use it. May be given more than once, for nodes of one cluster: sessions
+    /// go to each in turn
     #[arg(
         long,
         value_name = "URL",
         default_value = "ws://127.0.0.1:8080/cometd",
         help_heading = "Server"
     )]
-    url: Address,
+    url: Vec<Address>,
     /// A process of the server on this machine, whose CPU and memory are reported (with those that it has started); may be
     /// given more than once
     #[arg(long, value_name = "PID", help_heading = "Server")]
     pid: Vec<u32>,
+    /// A process that the server works with, such as its database, whose CPU is reported apart; may be given more than once
+    #[arg(long, value_name = "PID", help_heading = "Server")]
+    beside: Vec<u32>,
     /// How long the server may take for each answer [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = span, help_heading = "Server")]
     patience: Option<Duration>,
@@ -124,9 +128,10 @@ pub(super) struct Args {
         help_heading = "Publishing"
     )]
     publish: PublishBy,
-    /// Where [default: http://127.0.0.1:9090/api/v1/events; for bayeux what --url says]
+    /// Where [default: http://127.0.0.1:9090/api/v1/events; for bayeux what --url says]. May be given more than once: connections
+    /// go to each in turn
     #[arg(long, value_name = "URL", help_heading = "Publishing")]
-    publish_url: Option<Address>,
+    publish_url: Vec<Address>,
     /// Connections that publish, each with one request under way [default: 16]
     #[arg(long, value_name = "N", help_heading = "Publishing")]
     publishers: Option<u32>,
@@ -306,10 +311,13 @@ fn show(report: &Report, json: Option<PathBuf>, html: Option<PathBuf>) -> ExitCo
 
 /// What was asked for, over the defaults of the scenario.
 fn settings(args: Args) -> Result<Settings, BenchError> {
+    let mut urls = args.url.into_iter();
+    let first = (urls.next()).ok_or_else(|| SettingsError("--url says where clients go".to_owned()))?;
     let mut asked = Asked {
-        settings: Settings::new(args.scenario, args.url),
+        settings: Settings::new(args.scenario, first),
         wrong: None,
     };
+    asked.settings.more_urls = urls.collect();
     asked.settings.publish.by = match args.publish {
         PublishBy::Halley => Publisher::Halley,
         PublishBy::Bayeux => Publisher::Bayeux,
@@ -340,7 +348,9 @@ fn settings(args: Args) -> Result<Settings, BenchError> {
     asked.special("announce-every", args.announce_every, |to, value| {
         to.announce_every = value
     });
-    asked.common(args.publish_url, |to, value| to.publish.url = Some(value));
+    let mut urls = args.publish_url.into_iter();
+    asked.settings.publish.url = urls.next();
+    asked.settings.publish.more_urls = urls.collect();
     asked.common(args.publishers, |to, value| to.publish.connections = value);
     asked.common(args.batch, |to, value| to.publish.batch = value);
     asked.common(args.route.map(route), |to, value| to.route = Some(value));
@@ -363,6 +373,7 @@ fn settings(args: Args) -> Result<Settings, BenchError> {
     }
     settings.publish.ids = args.ids;
     settings.pids = args.pid;
+    settings.beside = args.beside;
     settings.sources = args.source.into_iter().flat_map(|sources| sources.0).collect();
     settings.users = users(
         args.users_file,

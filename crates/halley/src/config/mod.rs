@@ -313,6 +313,17 @@ impl Config {
         if let Err((key, reason)) = self.browser_cookie.check(self.public.tls.is_on()) {
             return wrong(&format!("browser_cookie.{key}"), reason);
         }
+        if let Some(cookie) = self.affinity_cookie() {
+            if let Err((_, reason)) = cookie.check(self.public.tls.is_on()) {
+                return wrong("nats.affinity_cookie", reason);
+            }
+            if [&self.browser_cookie.name, &self.auth.cookie].contains(&&cookie.name) {
+                return wrong(
+                    "nats.affinity_cookie",
+                    "another cookie than that of the browser and that of the credentials",
+                );
+            }
+        }
         let is_header = |name: &String| !name.is_empty() && is_token(name);
         for (key, names) in [
             ("cors.allowed_headers", &self.cors.allowed_headers),
@@ -323,6 +334,17 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// The cookie that says which node a client is at, if there is to be one. It goes where that of the browser goes, and is kept
+    /// for as long as the browser is open.
+    pub fn affinity_cookie(&self) -> Option<BrowserCookie> {
+        let name = &self.nats.affinity_cookie;
+        (!name.is_empty()).then(|| BrowserCookie {
+            name: name.clone(),
+            max_age: Span(Duration::ZERO),
+            ..self.browser_cookie.clone()
+        })
     }
 
     /// How many pongs are asked for in one ping interval: for proof, and to see whether the peer is there.

@@ -16,6 +16,8 @@ pub struct Nats {
     pub name: String,
     /// What operators call this node.
     pub node: String,
+    /// The cookie that says so to whoever balances; nothing for none.
+    pub affinity_cookie: String,
     /// On how many servers each event and record is kept.
     pub replicas: usize,
     /// How long a publisher waits at most to hear what became of an event.
@@ -50,6 +52,7 @@ impl Default for Nats {
         Self {
             name: "halley".to_owned(),
             node: "halley".to_owned(),
+            affinity_cookie: String::new(),
             replicas: 3,
             answer_within: seconds(2),
             recent: ByteSize::mib(64),
@@ -78,6 +81,13 @@ impl Nats {
         }
         if !is_name(&self.node) {
             return Err(("node", "1 to 32 letters, digits, hyphens and underscores"));
+        }
+        // Every node has this name that was not given one.
+        if !self.affinity_cookie.is_empty() && self.node == Self::default().node {
+            return Err((
+                "node",
+                "a name that no other node has, since affinity_cookie says it to the balancer",
+            ));
         }
         if ![1, 3, 5].contains(&self.replicas) {
             return Err((

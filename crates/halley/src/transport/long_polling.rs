@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode, header};
 
 use super::polling::{NoMessages, poll, refuse};
-use super::{Connection, Public, Transport};
+use super::{Connection, Public, Served, Transport};
 use crate::http::{self, Reply};
 use crate::metrics;
 
@@ -43,12 +43,16 @@ async fn answer(public: Arc<Public>, connection: Connection, request: Request<In
         Err(NoMessages::Refused(status, reason)) => return refuse(status, &reason),
     };
     let cookie = who.browser.filter(|_| polled.shook_hands && !knew_browser);
+    let is_served = polled.is_served;
     let mut response = polled.response(&connection, "application/json", |messages| messages);
     if let Some(browser) = cookie {
         response.headers_mut().insert(
             header::SET_COOKIE,
             public.browsers.set_cookie(&browser, connection.is_secure),
         );
+    }
+    if is_served {
+        response.extensions_mut().insert(Served);
     }
     response
 }

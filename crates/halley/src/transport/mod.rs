@@ -21,7 +21,9 @@ use hyper::{Method, Request, StatusCode, Version, header};
 use parking_lot::Mutex;
 use thiserror::Error;
 
-use crate::auth::{Authenticator, Browser, Browsers, Credentials, Principal, Revocations, Verdict};
+use crate::auth::{
+    Affinity, Authenticator, Browser, Browsers, Credentials, Principal, Revocations, Verdict, Whereabouts,
+};
 use crate::config::Config;
 use crate::cors::{Cors, Source};
 use crate::denials::Denials;
@@ -96,6 +98,8 @@ pub struct Public {
     pub transports: Vec<&'static Transport>,
     /// Issues and recognises browser cookies.
     pub browsers: Browsers,
+    /// Says to balancers at which node a client is, if they want to know.
+    pub affinity: Option<Affinity>,
     /// Whose pages may ask.
     pub cors: Cors,
     /// How many connects each browser has held.
@@ -139,6 +143,10 @@ struct Noted {
     last_replies: Vec<LastReply>,
     browser: Option<Browser>,
 }
+
+/// Goes with a reply to a client whose session is here.
+#[derive(Debug, Clone, Copy)]
+struct Served;
 
 /// The last answer to a connect of one session, and on which carrier.
 struct LastReply {
@@ -227,6 +235,11 @@ impl Service for Connection {
             self.noted.lock().last_replies.clear();
         }
         let public = Arc::clone(&self.public);
+        let is_secure = self.is_secure;
+        let whereabouts = public
+            .affinity
+            .as_ref()
+            .map(|affinity| affinity.whereabouts(request.headers()));
         let source = public.cors.source(&request, self.is_secure);
         let (origin, answered) = match source {
             Source::Own => (None, self.route(request)),
@@ -237,6 +250,9 @@ impl Service for Connection {
             let mut reply = http::say_when(answered.await);
             if let Some(origin) = origin {
                 public.cors.share(origin, &mut reply);
+            }
+            if let Some(whereabouts) = whereabouts {
+                public.direct(whereabouts, is_secure, &mut reply);
             }
             if public.drain.is_on() && reply.status() != StatusCode::SWITCHING_PROTOCOLS {
                 // The next request finds another node, if there is one. HTTP/2 has another word for it.
@@ -290,6 +306,20 @@ impl Public {
     fn refuse_origin(&self, request: &Request<Incoming>) -> BoxFuture<'static, Reply> {
         self.count_refusal("origin_refused");
         Box::pin(std::future::ready(self.cors.refuse(request)))
+    }
+
+    /// Tells a balancer where the next request of this client is at home.
+    fn direct(&self, whereabouts: Whereabouts, is_secure: bool, reply: &mut Reply) {
+        let Some(affinity) = &self.affinity else { return };
+        let is_served = reply.extensions().get::<Served>().is_some();
+        let cookie = if self.drain.is_on() {
+            affinity.release(whereabouts, is_secure)
+        } else {
+            (affinity.keep(whereabouts, is_secure)).filter(|_| is_served)
+        };
+        if let Some(cookie) = cookie {
+            reply.headers_mut().append(header::SET_COOKIE, cookie);
+        }
     }
 
     /// A request was refused as a whole.

@@ -23,6 +23,8 @@ pub(super) struct Polled {
     messages: Vec<u8>,
     /// A handshake succeeded.
     pub(super) shook_hands: bool,
+    /// It spoke for a session, which is still here.
+    pub(super) is_served: bool,
     /// A connect of this session is answered, for [`Connection::replies_for`].
     answered: Option<LastReply>,
     /// The client was told often enough that its session is unknown, or is to come again later.
@@ -134,6 +136,7 @@ async fn respond(
     Ok(Polled {
         messages: body.finish(),
         shook_hands: exchanged.shook_hands,
+        is_served: exchanged.session.is_some_and(|handle| !handle.is_elsewhere()),
         answered: answered.map(|handle| LastReply { handle, carrier }),
         refused: None,
     })

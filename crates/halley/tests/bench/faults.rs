@@ -191,6 +191,29 @@ fn a_server_that_is_not_there_is_said_so() {
 }
 
 #[test]
+fn sessions_go_to_each_node_in_turn() {
+    let addr = stub::start(Fault::None);
+    let mut settings = settings("fan-out", &format!("http://{addr}/cometd"));
+    settings.more_urls = vec!["http://127.0.0.1:9/cometd".parse().unwrap()];
+    settings.long_polling = 1.0;
+    settings.sessions = 9;
+    let text = run(settings).unwrap_err().to_string();
+    assert!(text.contains("4 of 9 sessions"), "{text}");
+}
+
+#[test]
+fn publishers_go_to_each_node_in_turn() {
+    let addr = stub::start(Fault::None);
+    let mut settings = settings("fan-out", &format!("http://{addr}/cometd"));
+    settings.publish.url = Some(format!("http://{addr}/publish").parse().unwrap());
+    settings.publish.more_urls = vec!["http://127.0.0.1:9/publish".parse().unwrap()];
+    settings.long_polling = 1.0;
+    settings.opening.patience = Duration::from_millis(600);
+    let text = run(settings).unwrap_err().to_string();
+    assert!(text.contains("2 of 4 publishers"), "{text}");
+}
+
+#[test]
 fn a_publisher_that_is_not_there_is_said_so() {
     let addr = stub::start(Fault::None);
     let mut settings = settings("fan-out", &format!("http://{addr}/cometd"));

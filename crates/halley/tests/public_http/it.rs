@@ -171,6 +171,13 @@ pub(crate) fn connect(id: &str) -> Value {
     json!({ "channel": "/meta/connect", "clientId": id, "connectionType": "long-polling" })
 }
 
+/// Asks something of the internal listener.
+pub(crate) async fn post_to_api(app: &App, path: &str) -> Answer {
+    let mut request = request("POST", &[], "");
+    *request.uri_mut() = path.parse().expect("a path");
+    send_to(app.internal_addr(), request).await
+}
+
 pub(crate) async fn publish(app: &App, channel: &str, data: Value) {
     let stream = TcpStream::connect(app.internal_addr())
         .await

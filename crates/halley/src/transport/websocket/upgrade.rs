@@ -23,7 +23,7 @@ use super::wire::SocketWire;
 use super::{LABEL, Socket};
 use crate::http::{self, Reply, Secured};
 use crate::sessions::Requester;
-use crate::transport::{Connection, Public};
+use crate::transport::{Connection, Public, Served};
 
 pub(super) fn is_upgrade(request: &Request<Incoming>) -> bool {
     let upgrade = request
@@ -110,6 +110,8 @@ pub(super) async fn answer(
     if let Some(cookie) = cookie {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }
+    // The session that it will speak for comes here.
+    response.extensions_mut().insert(Served);
     response
 }
 
