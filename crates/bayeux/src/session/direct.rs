@@ -322,3 +322,26 @@ impl Direct {
         self.frame.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_the_same_message_elsewhere() {
+        let data = RawValue::from_string(r#"{"n": 1e400, "s":"\ud83d"}"#.to_owned()).unwrap();
+        let message = Direct::unasked("/service/echo", Some(&data), None);
+        let frame = std::str::from_utf8(message.frame()).unwrap();
+        assert_eq!(Direct::parse(frame), Some(message));
+    }
+
+    #[test]
+    fn what_is_no_frame_of_one_message_is_none() {
+        for text in [
+            "", "[", "{}", "[]", "[1]", "[{},{}]", "[ {}]", "[{}]]", "[{}] ", "[{]",
+        ] {
+            assert_eq!(Direct::parse(text), None, "{text}");
+        }
+        assert!(Direct::parse("[{}]").is_some());
+    }
+}
