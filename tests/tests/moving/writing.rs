@@ -1,6 +1,9 @@
 //! A session is taken while its record is being written.
 
+use std::time::Duration;
+
 use serde_json::json;
+use tokio::time::{Instant, sleep};
 
 use crate::it::{Client, It, Transport, USERS};
 use crate::nodes::{Nodes, acknowledging, connect, data, successful};
@@ -83,4 +86,23 @@ async fn a_session_that_has_ended_meanwhile_is_unknown() {
     nodes.end(&client).await;
     let answer = client.say(SUBSCRIBE).await;
     assert_eq!(answer[0]["error"], "402::session_unknown", "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_goodbye_behind_it_ends_the_session_where_it_is() {
+    let nodes = Nodes::start().await;
+    let mut client = acknowledging(&nodes.a).await;
+    nodes.steal(&client).await;
+    let body = json!([
+        { "channel": "/meta/subscribe", "clientId": "$id", "subscription": "/b" },
+        { "channel": "/meta/disconnect", "clientId": "$id" },
+    ]);
+    let answer = client.say(&body.to_string()).await;
+    assert_eq!(successful(&answer), [true, true], "{answer:?}");
+    // The record goes in its turn, and nobody waits for that.
+    let until = Instant::now() + Duration::from_secs(10);
+    while nodes.record(&client).await.is_some() {
+        assert!(Instant::now() < until, "the session is still there");
+        sleep(Duration::from_millis(10)).await;
+    }
 }

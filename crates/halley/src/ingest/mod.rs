@@ -288,7 +288,11 @@ impl Ingest {
         self.log.append(events).await.map_err(|error| match error {
             LogError::Full(_) => ("full", storage_full(&error)),
             LogError::TooLarge { place, .. } => {
-                let place = is_array.then(|| format!("/{place}")).unwrap_or_default();
+                let place = if is_array {
+                    format!("/{place}")
+                } else {
+                    String::new()
+                };
                 ("invalid", too_large(&error).at(place))
             }
             LogError::Unanswered(_) => ("unanswered", unanswered(&error)),

@@ -487,11 +487,11 @@ const TRIES: usize = 3;
 /// When it is worth while to look for room again: some sessions have gone dormant by then.
 const FULL: Duration = Duration::from_secs(2);
 
-/// Whether it changes what is kept of a session, or waits for it.
+/// Whether it changes what is kept of a session, or ends it, or waits for it.
 fn changes_session(message: &Message<'_>) -> bool {
     match &message.target {
-        Target::Connect | Target::Subscribe | Target::Unsubscribe => true,
-        Target::Handshake | Target::Disconnect | Target::Publish(_) | Target::Service(_) => false,
+        Target::Connect | Target::Subscribe | Target::Unsubscribe | Target::Disconnect => true,
+        Target::Handshake | Target::Publish(_) | Target::Service(_) => false,
     }
 }
 
