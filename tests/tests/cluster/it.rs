@@ -28,8 +28,7 @@ pub(crate) fn is_full() -> bool {
 /// The stream of the events, as the servers call it.
 pub(crate) const STREAM: &str = "halley_EVENTS";
 
-/// Clusters of three servers that there may be at once: more of them begin so slowly on two processors that a subscribe is answered
-/// 503, and a client does not ask twice.
+/// Clusters of three servers that there may be at once on two processors.
 static ROOM: Semaphore = Semaphore::const_new(2);
 
 /// Three nodes, the servers that hold their log, and a balancer before them.
@@ -39,8 +38,7 @@ pub(crate) struct It {
     /// One, or three. They end last: nodes write down their sessions when they end.
     pub(crate) nats: NatsCluster,
     /// Held until all of it has ended.
-    #[expect(dead_code, reason = "held, never looked at")]
-    place: Option<SemaphorePermit<'static>>,
+    _place: Option<SemaphorePermit<'static>>,
 }
 
 impl It {
@@ -72,7 +70,7 @@ impl It {
         for server in &it.nats.servers {
             server.until_healthy().await;
         }
-        it.place = Some(place);
+        it._place = Some(place);
         it
     }
 
@@ -103,7 +101,7 @@ impl It {
             nodes,
             balancer,
             nats,
-            place: None,
+            _place: None,
         }
     }
 
