@@ -26,6 +26,7 @@ pub fn sessions() -> Options {
         trust_client_session: true,
         overload: Overload::default(),
         room: Room::default(),
+        tells_presence: false,
     }
 }
 

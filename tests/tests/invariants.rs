@@ -117,7 +117,20 @@ fn only_app_knows_every_part() {
     expect_known_only_by("ingest", &["api", "app"]);
     expect_known_only_by("services", &["app", "transport"]);
     expect_known_only_by("cluster", &["app"]);
-    expect_known_only_by("sessions", &["api", "app", "cluster", "dispatch", "transport"]);
+    expect_known_only_by("presence", &["app"]);
+    expect_known_only_by("census", &["api", "app", "cluster"]);
+    expect_known_only_by(
+        "sessions",
+        &[
+            "api",
+            "app",
+            "census",
+            "cluster",
+            "dispatch",
+            "presence",
+            "transport",
+        ],
+    );
     expect_known_only_by("app", &["cli"]);
     expect_known_only_by("cli", &[]);
 }
@@ -334,7 +347,10 @@ fn every_extension_is_a_file_and_a_line() {
 
 #[test]
 fn every_log_is_a_file_and_a_line() {
-    expect_a_line_for_every_kind("crates/halley/src/log", &["nodes", "retention", "tail"]);
+    expect_a_line_for_every_kind(
+        "crates/halley/src/log",
+        &["nodes", "presence", "retention", "tail"],
+    );
 }
 
 #[test]

@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::api::{Access, AccessError, Api, ApiService};
 use crate::auth::{self, Affinity, AuthError, Browsers, Revocations};
+use crate::census::Census;
 use crate::cluster::Cluster;
 use crate::config::{self, ClientCertificates, Config};
 use crate::cors::Cors;
@@ -24,6 +25,7 @@ use crate::http::{self, Bounds, Shutdown, Tls, TlsError};
 use crate::ingest::Ingest;
 use crate::log::{self, LogError};
 use crate::metrics::Metrics;
+use crate::presence::{self, Presence};
 use crate::quota::Quotas;
 use crate::services::Services;
 use crate::sessions::{Options, Overload, Room, Sessions};
@@ -131,6 +133,7 @@ impl App {
                 per_user: config.limits.sessions_per_user,
                 per_address: config.limits.sessions_per_address,
             },
+            tells_presence: config.presence.channel().is_some(),
         };
         let protocol = protocol(&config, &transports);
         let revocations = Arc::new(Revocations::load(Arc::clone(&storage.sessions)).await?);
@@ -166,6 +169,12 @@ impl App {
             shutdown: shutdown.clone(),
         });
         let counted = Arc::clone(&public);
+        let census = Arc::new(Census {
+            sessions: Arc::clone(&sessions),
+            drain: Arc::clone(&drain),
+            attending: Box::new(move || counted.attending()),
+        });
+        let presence = presence(&config, &protocol, &storage, &sessions, &metrics);
         let api = Arc::new(Api {
             access,
             ingest: Ingest::new(
@@ -183,16 +192,14 @@ impl App {
             metrics: Arc::clone(&metrics),
             body_timeout: config.limits.body_timeout.0,
             drain,
-            attending: Box::new(move || counted.attending()),
+            census: Arc::clone(&census),
             ready: AtomicBool::new(true),
         });
-        let attending = Arc::clone(&public);
         let cluster = Arc::new(Cluster {
             storage: storage.clone(),
             sessions: Arc::clone(&sessions),
             revocations: Arc::clone(&revocations),
-            drain: Arc::clone(&api.drain),
-            attending: Box::new(move || attending.attending()),
+            census,
         });
         let addresses = (
             local(&public_listener, config.public.listen),
@@ -216,6 +223,9 @@ impl App {
             tokio::spawn(forget_revocations(revocations, shutdown.clone())),
             tokio::spawn(forget_quotas(quotas, shutdown.clone())),
         ];
+        if let Some(presence) = presence {
+            tasks.push(tokio::spawn(Arc::new(presence).run(shutdown.clone())));
+        }
         for tls in &certificates.0 {
             tasks.push(tokio::spawn(Arc::clone(tls).watch(shutdown.clone())));
         }
@@ -239,6 +249,11 @@ impl App {
         if is_exposed {
             warn!(
                 "internal.listen is not on this machine alone, and without internal.keys, issuers or certificates it asks nobody who they are"
+            );
+        }
+        if config.presence.is_for_everyone(&config.protocol().rules) {
+            warn!(
+                "every client may subscribe to presence.channel, and hears who is present: channels.rules can say which roles may"
             );
         }
         if config.auth.kind == "anonymous" {
@@ -408,6 +423,29 @@ fn bind(addr: SocketAddr, key: &'static str) -> Result<TcpListener, AppError> {
 
 fn local(listener: &TcpListener, configured: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(configured)
+}
+
+/// Who tells which users are present, if the configuration says where.
+fn presence(
+    config: &Config,
+    protocol: &bayeux::Settings,
+    storage: &log::Opened,
+    sessions: &Arc<Sessions>,
+    metrics: &Arc<Metrics>,
+) -> Option<Presence> {
+    let channel = config.presence.channel()?;
+    let settings = presence::Settings {
+        traits: protocol.traits(&channel, true, false),
+        channel,
+        delay: config.presence.delay.0,
+        patience: config.session.max_interval.0,
+    };
+    Some(Presence {
+        storage: storage.clone(),
+        sessions: Arc::clone(sessions),
+        settings,
+        metrics: Arc::clone(metrics),
+    })
 }
 
 fn protocol(config: &Config, transports: &[&Transport]) -> bayeux::Settings {

@@ -11,10 +11,9 @@ use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
 use crate::auth::Revocations;
-use crate::drain::{Attending, Drain};
-use crate::event::{Tenant, UserId};
+use crate::census::Census;
 use crate::http::Shutdown;
-use crate::log::{Answer, Asked, Counts, Opened, Question};
+use crate::log::{Answer, Asked, Opened, Question};
 use crate::sessions::{PublicId, Sessions};
 
 /// How often it is looked whether the log can be reached.
@@ -31,10 +30,8 @@ pub struct Cluster {
     pub sessions: Arc<Sessions>,
     /// What does not count any more.
     pub revocations: Arc<Revocations>,
-    /// Whether it is about to end.
-    pub drain: Arc<Drain>,
-    /// Who is there now.
-    pub attending: Box<dyn Fn() -> Attending + Send + Sync>,
+    /// How much that is.
+    pub census: Arc<Census>,
 }
 
 impl Cluster {
@@ -104,8 +101,8 @@ impl Cluster {
             Question::EndUser(tenant, user) => {
                 Answer::Ended(self.sessions.disconnect_user_here(&tenant, &user))
             }
-            Question::User(tenant, user) => Answer::Sessions(self.of_user(&tenant, &user)),
-            Question::Counts => Answer::Counts(self.counts()),
+            Question::User(tenant, user) => Answer::Sessions(self.census.of_user(&tenant, &user)),
+            Question::Counts => Answer::Counts(self.census.counts()),
         };
         // Whoever has asked may have given up: what it wanted is done all the same.
         let _ = answer.send(said);
@@ -123,25 +120,6 @@ impl Cluster {
             }
             let _ = answer.send(Answer::Done);
         });
-    }
-
-    fn of_user(&self, tenant: &Tenant, user: &UserId) -> Vec<(Box<str>, usize, bool)> {
-        let (listed, _) = self.sessions.list(Some((tenant, user)), None, usize::MAX - 1);
-        let one = |id: PublicId| id.to_string().into();
-        listed
-            .iter()
-            .map(|listed| (one(listed.id), listed.subscriptions, listed.attended))
-            .collect()
-    }
-
-    fn counts(&self) -> Counts {
-        let Attending { sockets, connects } = (self.attending)();
-        Counts {
-            sessions: self.sessions.count(),
-            sockets,
-            connects,
-            draining: self.drain.is_on(),
-        }
     }
 
     /// While the log was away others may have taken sessions of this node, and revoked what it did not hear of.

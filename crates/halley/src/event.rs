@@ -18,6 +18,15 @@ pub struct UserId(pub Arc<str>);
 #[serde(transparent)]
 pub struct Tenant(pub Arc<str>);
 
+/// A user among those of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Whose {
+    /// Among whose users.
+    pub tenant: Tenant,
+    /// Which one.
+    pub user: UserId,
+}
+
 /// What is known of a token that was good, but not the token. Times are seconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod app;
 pub mod auth;
+pub mod census;
 pub mod cli;
 pub mod cluster;
 pub mod config;
@@ -20,6 +21,7 @@ pub mod log;
 pub mod logging;
 pub mod metrics;
 pub mod origin;
+pub mod presence;
 pub mod problem;
 pub mod quota;
 pub mod services;

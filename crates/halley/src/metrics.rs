@@ -70,6 +70,8 @@ pub struct Metrics {
     pub adoptions: Counter,
     /// Sessions that another node has taken.
     pub departures: Counter,
+    /// Changes of presence that were published, by what they say.
+    pub presence: Family<Outcome, Counter>,
     /// Times that a session was told that events it had not seen are gone.
     pub gaps: Counter,
     /// Seconds from taking a publish to its being durable.
@@ -90,6 +92,7 @@ pub struct Metrics {
     pub draining: Gauge,
     log_lines_dropped: Counter,
     sessions: Gauge,
+    users: Gauge,
     records: Gauge,
     log_last: Gauge,
     log_first: Gauge,
@@ -100,6 +103,8 @@ pub struct Metrics {
 pub struct Levels {
     /// Sessions in memory.
     pub sessions: usize,
+    /// Users that have some of these.
+    pub users: usize,
     /// Session records in the store.
     pub records: u64,
     /// The first offset in the log.
@@ -130,6 +135,7 @@ impl Default for Metrics {
             resumes: Counter::default(),
             adoptions: Counter::default(),
             departures: Counter::default(),
+            presence: Family::default(),
             gaps: Counter::default(),
             append_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 14)),
             service_calls: Family::default(),
@@ -141,6 +147,7 @@ impl Default for Metrics {
             draining: Gauge::default(),
             log_lines_dropped: Counter::default(),
             sessions: Gauge::default(),
+            users: Gauge::default(),
             records: Gauge::default(),
             log_last: Gauge::default(),
             log_first: Gauge::default(),
@@ -215,6 +222,11 @@ impl Default for Metrics {
             metrics.departures.clone(),
         );
         all.register(
+            "presence_changes",
+            "Users who are told to be present now, or absent",
+            metrics.presence.clone(),
+        );
+        all.register(
             "gap",
             "Sessions told that events they had not seen are gone",
             metrics.gaps.clone(),
@@ -268,6 +280,7 @@ impl Default for Metrics {
             metrics.log_lines_dropped.clone(),
         );
         all.register("sessions", "Sessions in memory", metrics.sessions.clone());
+        all.register("users", "Users with sessions in memory", metrics.users.clone());
         all.register(
             "session_records",
             "Session records in the store",
@@ -298,6 +311,7 @@ impl Metrics {
     pub fn encode(&self, levels: &Levels) -> String {
         let set = |gauge: &Gauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         set(&self.sessions, levels.sessions as u64);
+        set(&self.users, levels.users as u64);
         set(&self.records, levels.records);
         set(&self.log_first, levels.log_first);
         set(&self.log_last, levels.log_last);

@@ -824,3 +824,26 @@ fn over_tls_a_cookie_is_secure_without_being_told() {
     let tls = "[public.tls]\ncertificate = \"c\"\nkey = \"k\"\n";
     load(&format!("{cookie}{tls}"), &[]).unwrap();
 }
+
+#[test]
+fn presence_is_told_where_no_client_could_say_it() {
+    let config = set("HALLEY_PRESENCE__CHANNEL", "/workspace/presence");
+    assert!(config.presence.channel().is_some());
+    for (channel, word) in [
+        ("/presence", "publish = []"),
+        ("/workspace/*", "published to"),
+        ("/service/presence", "published to"),
+        ("presence", "channel"),
+    ] {
+        let said = complaint("", &[("HALLEY_PRESENCE__CHANNEL", channel)]);
+        expect_all(&said, &["presence.channel", word]);
+    }
+    let said = complaint(
+        "",
+        &[
+            ("HALLEY_PRESENCE__CHANNEL", "/workspace/presence"),
+            ("HALLEY_PRESENCE__DELAY", "2h"),
+        ],
+    );
+    expect_all(&said, &["presence.delay", "1h"]);
+}

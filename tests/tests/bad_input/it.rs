@@ -361,6 +361,16 @@ impl Client {
         }
     }
 
+    /// Has a connect held, so that a socket that only listens is not taken for silent.
+    #[allow(dead_code, reason = "one of those who share this file needs it")]
+    pub(crate) async fn hold(&mut self) {
+        let connect = json!({"channel": "/meta/connect", "clientId": self.id, "connectionType": "websocket"});
+        match &mut self.line {
+            Line::LongPolling(..) => panic!("there is no socket"),
+            Line::WebSocket(socket) => socket.send(&json!([connect]).to_string()).await,
+        }
+    }
+
     /// The next events, as the bytes that came: with a connect by long-polling, by themselves over a WebSocket.
     pub(crate) async fn events(&mut self) -> String {
         match &mut self.line {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bayeux::{ChannelName, ChannelPattern, Delivery, Offset, Traits};
 use halley::event::{Audience, Event, Tenant, UserId};
 use halley::log::{
-    self, EventLog, Followed, Interest, Kind, Limit, LogError, Nodes, Opened, Page, Position, SessionStore,
-    Settings,
+    self, EventLog, Followed, Interest, Kind, Limit, LogError, Nodes, Opened, Page, Position, PresenceStore,
+    SessionStore, Settings,
 };
 use halley_tests::Nats;
 use serde_json::value::RawValue;
@@ -165,6 +165,10 @@ impl It {
 
     pub(crate) fn nodes(&self) -> &Arc<dyn Nodes> {
         &self.opened.as_ref().expect("the log is open").nodes
+    }
+
+    pub(crate) fn presence(&self) -> &Arc<dyn PresenceStore> {
+        &self.opened.as_ref().expect("the log is open").presence
     }
 
     pub(crate) async fn append(&self, events: impl IntoIterator<Item = Event>) -> Vec<u64> {

@@ -8,6 +8,7 @@ mod following;
 mod it;
 mod model;
 mod nodes;
+mod presence;
 mod reading;
 mod retention;
 mod sessions;

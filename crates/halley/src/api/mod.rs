@@ -18,10 +18,11 @@ use self::access::Action;
 pub use self::access::{Access, AccessError};
 use self::roster::Question;
 use crate::auth::Revocations;
-use crate::drain::{Attending, Drain};
+use crate::census::Census;
+use crate::drain::Drain;
 use crate::http::{self, Certificate, Peer, Reply, Service};
 use crate::ingest::{Grant, Ingest};
-use crate::log::Opened;
+use crate::log::{Counts, Opened};
 use crate::logging;
 use crate::metrics::{Levels, Metrics, Outcome};
 use crate::problem::Problem;
@@ -50,8 +51,8 @@ pub struct Api {
     pub body_timeout: Duration,
     /// Whether it is on its way out.
     pub drain: Arc<Drain>,
-    /// Who is there now.
-    pub attending: Box<dyn Fn() -> Attending + Send + Sync>,
+    /// How much is here.
+    pub census: Arc<Census>,
     /// Whether new clients and events are welcome, but for that.
     pub ready: AtomicBool,
 }
@@ -133,8 +134,12 @@ impl Api {
             status = StatusCode::ACCEPTED;
             self.drain.ask();
         }
-        let Attending { sockets, connects } = (self.attending)();
-        let draining = self.drain.is_on();
+        let Counts {
+            sockets,
+            connects,
+            draining,
+            ..
+        } = self.census.counts();
         let body = json!({ "draining": draining, "sockets": sockets, "connects": connects });
         http::json(status, body.to_string())
     }
@@ -202,6 +207,7 @@ impl Api {
         let bounds = self.storage.log.bounds();
         let text = self.metrics.encode(&Levels {
             sessions: self.sessions.count(),
+            users: self.sessions.users(),
             records: self.storage.sessions.count(),
             log_first: bounds.first.0,
             log_last: bounds.last.0,

@@ -9,10 +9,9 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
 use super::{Api, not_allowed};
-use crate::drain::Attending;
-use crate::event::{Tenant, UserId};
+use crate::event::{Tenant, UserId, Whose};
 use crate::http::{self, Reply};
-use crate::log::{self as nodes, LogError};
+use crate::log::{self as nodes, LogError, NodeId};
 use crate::problem::Problem;
 use crate::sessions::{Ended, Listed, PublicId};
 
@@ -115,43 +114,30 @@ impl Api {
 
     /// The sessions of a user in memory, wherever they are.
     async fn find_user(&self, tenant: Tenant, user: UserId) -> Reply {
-        let (listed, _) = self.sessions.list(Some((&tenant, &user)), None, PAGE_MAX);
-        let mut sessions: Vec<Value> = listed.iter().map(describe).collect();
-        if let Some(me) = self.storage.nodes.me() {
-            for session in &mut sessions {
-                session["node"] = (*me.0).into();
+        let here = self.census.of_user(&tenant, &user);
+        let whose = Whose { tenant, user };
+        let mut sessions = describe_on(self.storage.nodes.me(), &whose, here);
+        let mut silent = Vec::new();
+        let question = nodes::Question::User(whose.tenant.clone(), whose.user.clone());
+        for (node, answer) in self.storage.nodes.ask_all(question).await {
+            match answer {
+                Some(nodes::Answer::Sessions(found)) => {
+                    sessions.extend(describe_on(Some(&node), &whose, found));
+                }
+                Some(nodes::Answer::Done | nodes::Answer::Ended(_) | nodes::Answer::Counts(_)) | None => {
+                    silent.push(Value::from(&*node.0));
+                }
             }
         }
-        let mut silent = Vec::new();
-        let question = nodes::Question::User(tenant, user.clone());
-        for (node, answer) in self.storage.nodes.ask_all(question).await {
-            let Some(nodes::Answer::Sessions(found)) = answer else {
-                silent.push(Value::from(&*node.0));
-                continue;
-            };
-            sessions.extend(found.into_iter().map(|(id, subscriptions, attended)| {
-                json!({
-                    "id": id,
-                    "user": user.to_string(),
-                    "subscriptions": subscriptions,
-                    "attended": attended,
-                    "node": &*node.0,
-                })
-            }));
-        }
-        http::json(StatusCode::OK, answer_of("sessions", sessions, silent))
+        let mut answer = answer_of("sessions", sessions, silent);
+        let is_present = answer["sessions"].as_array().is_some_and(|all| !all.is_empty());
+        answer["present"] = is_present.into();
+        http::json(StatusCode::OK, answer.to_string())
     }
 
     async fn list_nodes(&self) -> Reply {
-        let Attending { sockets, connects } = (self.attending)();
-        let me = nodes::Counts {
-            sessions: self.sessions.count(),
-            sockets,
-            connects,
-            draining: self.drain.is_on(),
-        };
         let name = self.storage.nodes.me().map_or("", |me| &*me.0);
-        let mut all = vec![count(name, me)];
+        let mut all = vec![count(name, self.census.counts())];
         let mut silent = Vec::new();
         for (node, answer) in self.storage.nodes.ask_all(nodes::Question::Counts).await {
             match answer {
@@ -167,7 +153,7 @@ impl Api {
                 }
             }
         }
-        http::json(StatusCode::OK, answer_of("nodes", all, silent))
+        http::json(StatusCode::OK, answer_of("nodes", all, silent).to_string())
     }
 
     fn list(&self, page: &Page) -> Reply {
@@ -184,13 +170,13 @@ impl Api {
 }
 
 /// What was found, and which nodes did not say in time what they have.
-fn answer_of(what: &str, found: Vec<Value>, silent: Vec<Value>) -> String {
+fn answer_of(what: &str, found: Vec<Value>, silent: Vec<Value>) -> Value {
     let mut answer = Map::new();
     answer.insert(what.to_owned(), found.into());
     if !silent.is_empty() {
         answer.insert("unanswered".to_owned(), silent.into());
     }
-    Value::from(answer).to_string()
+    answer.into()
 }
 
 fn count(node: &str, counts: nodes::Counts) -> Value {
@@ -201,6 +187,26 @@ fn count(node: &str, counts: nodes::Counts) -> Value {
         "connects": counts.connects,
         "draining": counts.draining,
     })
+}
+
+/// The sessions of a user on a node, which has no name where there is one.
+fn describe_on(node: Option<&NodeId>, whose: &Whose, found: Vec<(Box<str>, usize, bool)>) -> Vec<Value> {
+    let describe = |(id, subscriptions, attended): (Box<str>, usize, bool)| {
+        let mut session = json!({
+            "id": id,
+            "user": &*whose.user.0,
+            "subscriptions": subscriptions,
+            "attended": attended,
+        });
+        if !whose.tenant.is_only() {
+            session["tenant"] = (*whose.tenant.0).into();
+        }
+        if let Some(node) = node {
+            session["node"] = (*node.0).into();
+        }
+        session
+    };
+    found.into_iter().map(describe).collect()
 }
 
 fn describe(listed: &Listed) -> Value {

@@ -14,6 +14,7 @@ mod log;
 mod logging;
 mod nats;
 mod network;
+mod presence;
 mod services;
 mod session;
 mod shutdown;
@@ -43,6 +44,7 @@ pub use log::Log;
 pub use logging::{LogFormat, Logging};
 pub use nats::Nats;
 pub use network::Network;
+pub use presence::Presence;
 pub use services::Service;
 pub use session::{Activity, Overload, Replay, Session, Stale};
 pub use shutdown::Shutdown;
@@ -94,6 +96,8 @@ pub struct Config {
     pub channels: Channels,
     /// What events say that publishers send as CloudEvents.
     pub cloudevents: CloudEvents,
+    /// Telling which users are present.
+    pub presence: Presence,
     /// How the broker ends.
     pub shutdown: Shutdown,
     /// What Halley says about itself.
@@ -300,6 +304,9 @@ impl Config {
         }
         if let Err((key, reason)) = self.cloudevents.check() {
             return wrong(&format!("cloudevents.{key}"), &reason);
+        }
+        if let Err((key, reason)) = self.presence.check(&self.channels.rules()) {
+            return wrong(&format!("presence.{key}"), &reason);
         }
         if self.shutdown.drain.0 > LONGEST_DRAIN {
             return wrong(

@@ -16,6 +16,7 @@ use futures::future::{self, BoxFuture};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 
+use super::presence::Register;
 use super::retention::{Bucket, Buckets};
 use super::tail::Tail;
 use super::{
@@ -55,6 +56,7 @@ pub(super) fn open(place: &str, settings: &Settings) -> Result<Opened, LogError>
     Ok(Opened {
         log,
         nodes: Arc::new(Alone),
+        presence: Arc::new(Register::default()),
         sessions: Arc::new(Sessions {
             records: Mutex::default(),
             revocations: Mutex::default(),

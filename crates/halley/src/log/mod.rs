@@ -10,6 +10,7 @@ mod file;
 mod memory;
 mod nats;
 mod nodes;
+mod presence;
 mod retention;
 mod tail;
 
@@ -30,6 +31,7 @@ use crate::event::{Audience, Event, Tenant, Token, UserId};
 
 use nodes::Alone;
 pub use nodes::{Answer, Asked, Counts, Frame, NodeId, Nodes, Question};
+pub use presence::{Attendance, NOBODY, PresenceStore, Present, Revision};
 
 /// One kind of log: the scheme of its URL, and how to open it.
 pub struct Kind {
@@ -64,6 +66,8 @@ pub struct Opened {
     pub sessions: Arc<dyn SessionStore>,
     /// Who shares them.
     pub nodes: Arc<dyn Nodes>,
+    /// Which users are present, for all who share them.
+    pub presence: Arc<dyn PresenceStore>,
 }
 
 /// What an operator may choose, whatever the kind.

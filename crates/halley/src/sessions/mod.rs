@@ -8,6 +8,7 @@ mod forwarding;
 mod handle;
 mod lifetime;
 mod moving;
+mod presence;
 mod room;
 mod roster;
 mod sending;
@@ -40,6 +41,8 @@ use crate::quota::{Address, Origin, Tally};
 pub use crowd::{Crowd, Seat};
 pub use handle::{Handle, PublicId, Subscriber};
 use handle::{Owner, Stage, State};
+pub use presence::Left;
+use presence::Turnout;
 pub use room::Room;
 pub use roster::{Ended, Listed};
 pub use sending::Outputs;
@@ -55,6 +58,7 @@ pub struct Sessions {
     /// Those of tenants with names: nothing crosses, since nothing is looked up anywhere else.
     routing_by_tenant: DashMap<Tenant, Arc<Routing<Subscriber>>>,
     timers: Timers,
+    turnout: Turnout,
     /// How many sessions have left memory, by a hash of their clientIds: whoever read a record knows whether it still holds.
     departures: [AtomicU64; 64],
     /// Every event up to here has been handed to the sessions that want it.
@@ -83,6 +87,8 @@ pub struct Options {
     pub overload: Overload,
     /// How many there may be.
     pub room: Room,
+    /// Somebody waits for [`Sessions::turnout`].
+    pub tells_presence: bool,
 }
 
 /// What is done about too much at once.
@@ -133,6 +139,7 @@ impl Sessions {
             routing: Arc::default(),
             routing_by_tenant: DashMap::new(),
             timers: Timers::new(Instant::now()),
+            turnout: Turnout::new(options.tells_presence),
             departures: std::array::from_fn(|_| AtomicU64::new(0)),
             dispatched: AtomicU64::new(storage.log.bounds().last.0),
             next_carrier: AtomicU64::new(1),
@@ -232,6 +239,7 @@ impl Sessions {
             let routing = self.routing_for(&handle.owner.tenant);
             routing.join(&user.0, Subscriber(Arc::clone(&handle)));
         }
+        self.turnout.came(&handle);
         let mut state = handle.state.lock();
         lifetime::begin(&mut state, now, principal.rights());
         let mut routes = Registration {
@@ -581,6 +589,9 @@ impl Sessions {
         }
         for subscription in state.session.subscriptions() {
             routing.unsubscribe(&subscription.pattern, &subscriber);
+        }
+        if stage != Stage::Elsewhere {
+            self.turnout.left(handle);
         }
         self.store.release(&handle.client_id);
     }

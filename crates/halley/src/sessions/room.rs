@@ -87,7 +87,7 @@ impl Handle {
         (is_attended, expires, self.number)
     }
 
-    fn is_ending(&self) -> bool {
+    pub(super) fn is_ending(&self) -> bool {
         self.state.lock().session.is_ending()
     }
 }

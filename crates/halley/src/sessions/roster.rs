@@ -153,6 +153,7 @@ impl Sessions {
             let wakes = state.session.handle_server_disconnect(Instant::now(), end);
             // At once: whatever happens to this process, the session is not coming back.
             self.forget(handle, &mut state);
+            self.turnout.left(handle);
             self.reschedule(handle, &mut state);
             self.rouse_if(wakes, handle, &mut state)
         };

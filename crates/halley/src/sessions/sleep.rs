@@ -218,6 +218,7 @@ impl Sessions {
         if let Some(user) = &handle.owner.user {
             routing.join(&user.0, subscriber.clone());
         }
+        self.turnout.came(&handle);
         for subscription in state.session.subscriptions() {
             routing.subscribe(&subscription.pattern, subscriber.clone());
         }

@@ -37,6 +37,7 @@ impl Broker {
                 lag: 3,
             },
             room: Room::default(),
+            tells_presence: false,
         };
         let revocations = Revocations::load(Arc::clone(&opened.sessions));
         let revocations = revocations.now_or_never().expect("in memory").expect("none");

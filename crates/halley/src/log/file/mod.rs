@@ -54,6 +54,7 @@ use self::shared::Shared;
 use self::space::Space;
 use self::witness::Witness;
 use self::writer::{Change, Command, Writer};
+use super::presence::{Keep, Register};
 use super::retention::{Bucket, Buckets};
 use super::{
     Alone, Bounds, Epoch, EventLog, Followed, Interest, Limit, LogError, NodeId, Opened, Page, Position,
@@ -82,6 +83,7 @@ pub(super) fn open(place: &str, settings: &Settings) -> Result<Opened, LogError>
     let ids = Ids::new(settings.dedup_window, catalogue.buckets(&db, Kind::Ids)?);
     let records = db.keyspace(sessions::NAME, tuning::small).map_err(unusable)?;
     let sessions = Sessions::open(records.clone())?;
+    let present = sessions::presence(&records)?;
     let buckets = Buckets::new(buckets, settings, tuning::LARGEST_BUCKET);
 
     let shared = Arc::new(Shared::new(db, records, sessions.count(), last));
@@ -105,6 +107,7 @@ pub(super) fn open(place: &str, settings: &Settings) -> Result<Opened, LogError>
         .spawn(move || writer.run(&receiver))
         .map_err(|error| LogError::Unusable(format!("cannot start the log's thread: {error}").into()))?;
 
+    let presence = Register::new(present, keep_presence(commands.clone(), &shared));
     let reader = Reader::new(shared.clone());
     let file = Arc::new(File {
         epoch,
@@ -116,9 +119,38 @@ pub(super) fn open(place: &str, settings: &Settings) -> Result<Opened, LogError>
     });
     Ok(Opened {
         nodes: Arc::new(Alone),
+        presence: Arc::new(presence),
         log: file.clone(),
         sessions: file,
     })
+}
+
+/// Does not keep the folder from being free when the log is closed.
+fn keep_presence(commands: mpsc::Sender<Command>, shared: &Arc<Shared>) -> Keep {
+    let shared = Arc::downgrade(shared);
+    Box::new(move |whose, entry| {
+        let key = sessions::presence_key(whose);
+        let change = match entry {
+            None => Ok(Change::Drop(key)),
+            Some((revision, attendance)) => {
+                sessions::encode_presence(revision, attendance).map(|value| Change::Keep(key, value))
+            }
+        };
+        match (change, shared.upgrade()) {
+            (Ok(change), Some(shared)) => change_session(&commands, &shared, change),
+            (Ok(_), None) => future::ready(Err(LogError::Stopped("it is closed".into()))).boxed(),
+            (Err(error), _) => future::ready(Err(error)).boxed(),
+        }
+    })
+}
+
+fn change_session(
+    commands: &mpsc::Sender<Command>,
+    shared: &Shared,
+    change: Change,
+) -> BoxFuture<'static, Result<(), LogError>> {
+    shared.called.fetch_add(1, Ordering::AcqRel);
+    ask(commands, |answer| Command::Session(change, answer))
 }
 
 /// The buckets of events, oldest first, and the last offset.
@@ -281,14 +313,14 @@ impl SessionStore for File {
 
     fn revoke(&self, revocation: Revocation) -> BoxFuture<'static, Result<(), LogError>> {
         match sessions::encode_revocation(&revocation) {
-            Ok((key, value)) => self.change(Change::Revoke(key, value)),
+            Ok((key, value)) => self.change(Change::Keep(key, value)),
             Err(error) => future::ready(Err(error)).boxed(),
         }
     }
 
     fn pardon(&self, what: &Revoked) -> BoxFuture<'static, Result<(), LogError>> {
         match sessions::revocation_key(what) {
-            Ok(key) => self.change(Change::Pardon(key)),
+            Ok(key) => self.change(Change::Drop(key)),
             Err(error) => future::ready(Err(error)).boxed(),
         }
     }
@@ -314,8 +346,7 @@ impl SessionStore for File {
 
 impl File {
     fn change(&self, change: Change) -> BoxFuture<'static, Result<(), LogError>> {
-        self.shared.called.fetch_add(1, Ordering::AcqRel);
-        ask(&self.commands, |answer| Command::Session(change, answer))
+        change_session(&self.commands, &self.shared, change)
     }
 }
 

@@ -5,6 +5,7 @@
 //! | `r`, client id | the record as JSON |
 //! | `m`, client id | its mark: newest cursor, and when it was last seen, in nanoseconds (2 × u64) |
 //! | `v`, what is revoked as JSON | the revocation as JSON |
+//! | `p`, tenant, 0, user | the revision of who is present (u64), and the entry as JSON |
 //! | `n` | the number of records (u64) |
 //!
 //! A record is written seldom and is large; its mark moves about once a second. There is a mark exactly when there is
@@ -18,12 +19,14 @@ use fjall::{Keyspace, OwnedWriteBatch, Snapshot};
 
 use super::catalogue::damaged;
 use super::{keys, unusable};
-use crate::log::{LogError, Revocation, Revoked, SessionRecord, Wanted};
+use crate::event::{Tenant, UserId, Whose};
+use crate::log::{Attendance, LogError, Present, Revision, Revocation, Revoked, SessionRecord, Wanted};
 
 pub(super) const NAME: &str = "sessions";
 const RECORD: u8 = b'r';
 const MARK: u8 = b'm';
 const REVOCATION: u8 = b'v';
+const PRESENCE: u8 = b'p';
 const COUNT: &[u8] = b"n";
 
 /// What of a record moves often.
@@ -154,11 +157,12 @@ impl Sessions {
         Ok(removed)
     }
 
-    pub(super) fn revoke(&self, batch: &mut OwnedWriteBatch, key: Vec<u8>, value: Vec<u8>) {
+    /// A revocation, or who is present.
+    pub(super) fn keep(&self, batch: &mut OwnedWriteBatch, key: Vec<u8>, value: Vec<u8>) {
         batch.insert(&self.records, key, value);
     }
 
-    pub(super) fn pardon(&self, batch: &mut OwnedWriteBatch, key: Vec<u8>) {
+    pub(super) fn drop(&self, batch: &mut OwnedWriteBatch, key: Vec<u8>) {
         batch.remove(&self.records, key);
     }
 
@@ -296,6 +300,39 @@ pub(super) fn revocations(records: &Keyspace) -> Result<Vec<Revocation>, LogErro
     Ok(found)
 }
 
+/// Everyone who is present.
+pub(super) fn presence(records: &Keyspace) -> Result<Vec<Present>, LogError> {
+    let mut found = Vec::new();
+    for entry in records.prefix([PRESENCE]) {
+        let (key, value) = entry.into_inner().map_err(unusable)?;
+        found.push(decode_presence(&key, &value).ok_or_else(|| damaged("who is present is not said"))?);
+    }
+    Ok(found)
+}
+
+fn decode_presence(key: &[u8], value: &[u8]) -> Option<Present> {
+    let name = std::str::from_utf8(key.get(1..)?).ok()?;
+    let (tenant, user) = name.split_once('\0')?;
+    let (revision, json) = value.split_first_chunk()?;
+    let whose = Whose {
+        tenant: Tenant(tenant.into()),
+        user: UserId(user.into()),
+    };
+    let attendance = serde_json::from_slice(json).ok()?;
+    Some((whose, u64::from_be_bytes(*revision), attendance))
+}
+
+/// Neither a tenant nor a user has a control character.
+pub(super) fn presence_key(whose: &Whose) -> Vec<u8> {
+    let (tenant, user) = (whose.tenant.0.as_bytes(), whose.user.0.as_bytes());
+    [&[PRESENCE], tenant, &[0], user].concat()
+}
+
+pub(super) fn encode_presence(revision: Revision, attendance: &Attendance) -> Result<Vec<u8>, LogError> {
+    let json = serde_json::to_vec(attendance).map_err(|error| no_form(&error))?;
+    Ok([&revision.to_be_bytes(), json.as_slice()].concat())
+}
+
 pub(super) fn encode_revocation(revocation: &Revocation) -> Result<(Vec<u8>, Vec<u8>), LogError> {
     let key = revocation_key(&revocation.what)?;
     Ok((
@@ -310,7 +347,7 @@ pub(super) fn revocation_key(what: &Revoked) -> Result<Vec<u8>, LogError> {
 }
 
 fn no_form(error: &serde_json::Error) -> LogError {
-    LogError::Unusable(format!("a revocation has no JSON form: {error}").into())
+    LogError::Unusable(format!("a record has no JSON form: {error}").into())
 }
 
 fn decode(json: &[u8]) -> Result<SessionRecord, LogError> {

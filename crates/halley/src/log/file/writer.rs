@@ -44,8 +44,8 @@ pub(super) enum Change {
     Checkpoint(ClientId, Mark),
     Remove(ClientId),
     /// A key and its value.
-    Revoke(Vec<u8>, Vec<u8>),
-    Pardon(Vec<u8>),
+    Keep(Vec<u8>, Vec<u8>),
+    Drop(Vec<u8>),
 }
 
 pub(super) struct Writer {
@@ -172,12 +172,12 @@ impl Writer {
             Change::Put(record) => self.sessions.put(batch, record),
             Change::Checkpoint(client_id, mark) => self.sessions.checkpoint(batch, client_id, mark),
             Change::Remove(client_id) => self.sessions.remove(batch, client_id).map(|_| ()),
-            Change::Revoke(key, value) => {
-                self.sessions.revoke(batch, key, value);
+            Change::Keep(key, value) => {
+                self.sessions.keep(batch, key, value);
                 Ok(())
             }
-            Change::Pardon(key) => {
-                self.sessions.pardon(batch, key);
+            Change::Drop(key) => {
+                self.sessions.drop(batch, key);
                 Ok(())
             }
         };

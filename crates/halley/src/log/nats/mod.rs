@@ -12,7 +12,7 @@
 //! - [`recent`], [`read`]: what is in memory, and what is not;
 //! - [`shared`]: what all of these share;
 //! - [`bucket`]: values that are compared before they are written; [`store`], session records in one; [`meta`], what all nodes
-//!   keep once in another;
+//!   keep once in another, and [`presence`], which users are there;
 //! - [`nodes`]: what nodes ask each other.
 
 mod append;
@@ -22,6 +22,7 @@ mod follow;
 mod message;
 mod meta;
 mod nodes;
+mod presence;
 mod read;
 mod recent;
 mod setup;
@@ -49,13 +50,14 @@ use self::connect::Presence;
 use self::follow::Follow;
 use self::message::Form;
 use self::nodes::Peers;
+use self::presence::Entries;
 use self::read::Reader;
 use self::shared::Shared;
 use self::store::Sessions;
 use self::subjects::Names;
 use super::{
     Bounds, Epoch, EventLog, Followed, Interest, Limit, LogError, NodeId, Nodes, Opened, Page, Position,
-    SessionStore, Settings, fill_random,
+    PresenceStore, SessionStore, Settings, fill_random,
 };
 use crate::event::Event;
 
@@ -82,6 +84,7 @@ pub(super) fn open(place: &str, settings: &Settings) -> Result<Opened, LogError>
         calls,
         sessions,
         nodes,
+        presence,
     } = opened.recv().unwrap_or_else(|_| Err(self::ended()))?;
     let log = Arc::new(Nats {
         epoch: setup::epoch(&shared.origin),
@@ -92,7 +95,12 @@ pub(super) fn open(place: &str, settings: &Settings) -> Result<Opened, LogError>
         end: Some(end),
         thread: Some(thread),
     });
-    Ok(Opened { log, sessions, nodes })
+    Ok(Opened {
+        log,
+        sessions,
+        nodes,
+        presence,
+    })
 }
 
 struct Nats {
@@ -111,6 +119,7 @@ struct Parts {
     calls: UnboundedSender<Call>,
     sessions: Arc<dyn SessionStore>,
     nodes: Arc<dyn Nodes>,
+    presence: Arc<dyn PresenceStore>,
 }
 
 impl EventLog for Nats {
@@ -259,6 +268,7 @@ async fn start(
         calls,
         sessions: Sessions::open(core.clone()).await?,
         nodes: peers,
+        presence: Entries::open(core.clone()).await?,
     };
     Ok((core, farewell, parts))
 }
