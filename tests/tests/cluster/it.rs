@@ -62,7 +62,7 @@ impl It {
             server.until_healthy().await;
         }
         let urls = [(); 3].map(|()| nats.url());
-        let mut it = Self::start_on(nats, urls, Program::HaProxy, Choice::RoundRobin).await;
+        let it = Self::start_on(nats, urls, Program::HaProxy, Choice::RoundRobin).await;
         // What the first node has made.
         for stream in [STREAM, "KV_halley_SESSIONS", "KV_halley_META"] {
             it.nats.leader(stream).await;
@@ -70,8 +70,10 @@ impl It {
         for server in &it.nats.servers {
             server.until_healthy().await;
         }
-        it._place = Some(place);
-        it
+        It {
+            _place: Some(place),
+            ..it
+        }
     }
 
     /// Each node finds the servers at a place of its own.
