@@ -8,4 +8,5 @@ mod balanced;
 mod it;
 mod killed;
 mod operators;
+mod presence;
 mod races;
