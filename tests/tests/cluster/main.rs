@@ -8,5 +8,6 @@ mod balanced;
 mod it;
 mod killed;
 mod operators;
+mod presence;
 mod quorum;
 mod races;

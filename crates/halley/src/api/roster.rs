@@ -124,7 +124,13 @@ impl Api {
                 Some(nodes::Answer::Sessions(found)) => {
                     sessions.extend(describe_on(Some(&node), &whose, found));
                 }
-                Some(nodes::Answer::Done | nodes::Answer::Ended(_) | nodes::Answer::Counts(_)) | None => {
+                Some(
+                    nodes::Answer::Done
+                    | nodes::Answer::Here(_)
+                    | nodes::Answer::Ended(_)
+                    | nodes::Answer::Counts(_),
+                )
+                | None => {
                     silent.push(Value::from(&*node.0));
                 }
             }
