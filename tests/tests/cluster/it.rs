@@ -123,7 +123,7 @@ impl It {
     }
 }
 
-fn settings(url: String, extra: String) -> Settings {
+pub(crate) fn settings(url: String, extra: String) -> Settings {
     Settings {
         timeout: "5s",
         drain: "2s",

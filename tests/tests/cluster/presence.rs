@@ -11,7 +11,8 @@ use crate::it::settings;
 const PRESENCE: &str = "/workspace/presence";
 
 async fn node(nats: &Nats, name: &str) -> Broker {
-    let settings = settings(nats.url(), name);
+    let section = format!("[nats]\nreplicas = 1\nnode = \"{name}\"\n");
+    let settings = settings(nats.url(), section);
     let presence = format!("[presence]\nchannel = \"{PRESENCE}\"\ndelay = \"500ms\"\n");
     Broker::start(Settings {
         max_interval: "2s",

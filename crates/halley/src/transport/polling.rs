@@ -9,6 +9,7 @@ use bayeux::{CarrierKind, Output};
 use bytes::Bytes;
 use hyper::{StatusCode, header};
 use serde_json::json;
+use tracing::debug;
 
 use super::exchange::{Exchanged, Place, exchange};
 use super::{Connection, LastReply, Public};
@@ -70,6 +71,7 @@ pub(super) async fn poll(
     let mut exchanged = match exchange(public, who, carrier, None, &bodies).await {
         Ok(Ok(exchanged)) => exchanged,
         Ok(Err(error)) => {
+            debug!(%error, "a body cannot be answered");
             return Err(NoMessages::Refused(
                 StatusCode::SERVICE_UNAVAILABLE,
                 error.to_string(),
