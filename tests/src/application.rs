@@ -42,6 +42,24 @@ impl Application {
         .await;
     }
 
+    /// The same, or what the client said when it was refused.
+    pub async fn try_subscribe(&self, channel: &str) -> Result<(), Vec<String>> {
+        let (before, errors) = {
+            let seen = self.seen();
+            (count(&seen.subscribed, channel), seen.errors.len())
+        };
+        self.send(json!({ "do": "subscribe", "channel": channel }));
+        let seen = self
+            .until("an answer to the subscription", |seen| {
+                count(&seen.subscribed, channel) > before || seen.errors.len() > errors
+            })
+            .await;
+        if count(&seen.subscribed, channel) > before {
+            return Ok(());
+        }
+        Err(seen.errors[errors..].to_vec())
+    }
+
     /// Unsubscribes and waits for the confirmation.
     pub async fn unsubscribe(&self, channel: &str) {
         self.send(json!({ "do": "unsubscribe", "channel": channel }));
