@@ -224,9 +224,17 @@ impl Traffic {
             let seen = client.until_received(PATIENCE, count).await;
             account.published += count;
             account.retries += publisher.retries();
-            account
-                .ledgers
-                .push(Ledger::new(publisher.numbers(), seen.numbers()));
+            let ledger = Ledger::new(publisher.numbers(), seen.numbers());
+            let lost = ledger.report().lost;
+            // Whether the stream has it there tells a publisher's loss from a subscriber's.
+            for (number, accepted) in publisher
+                .accepted()
+                .iter()
+                .filter(|(number, _)| lost.contains(number))
+            {
+                say(format_args!("lost: event {number}, answered with {accepted:?}"));
+            }
+            account.ledgers.push(ledger);
             account.seen.push(seen);
         }
         account

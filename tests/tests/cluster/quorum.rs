@@ -15,25 +15,34 @@ fn rounds(full: usize) -> usize {
     if is_full() { full } else { 1 }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "one run in thirty has lost an event, and why is not known"]
-async fn round_robin_on_three_copies_loses_nothing_and_brings_nothing_twice() {
+/// `None` where there is no Node.
+async fn begin() -> Option<(It, Traffic)> {
     let it = It::on_three_servers().await;
-    let Some(traffic) = Traffic::begin(&it).await else {
-        return;
-    };
-    sleep(Duration::from_secs(if is_full() { 300 } else { 5 })).await;
+    let traffic = Traffic::begin(&it).await?;
+    Some((it, traffic))
+}
+
+async fn end(traffic: Traffic, what: &str) {
     let account = traffic.end().await;
-    account.say("round robin on three copies");
+    account.say(what);
     account.expect_exactly_once();
     account.expect_one_session_each();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "one run in thirty has lost an event, and why is not known"]
+async fn round_robin_on_three_copies_loses_nothing_and_brings_nothing_twice() {
+    let Some((_it, traffic)) = begin().await else {
+        return;
+    };
+    sleep(Duration::from_secs(if is_full() { 300 } else { 5 })).await;
+    end(traffic, "round robin on three copies").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "one run in thirty has lost an event, and why is not known"]
 async fn the_server_that_leads_is_killed_and_comes_back_and_nobody_misses_an_event() {
-    let mut it = It::on_three_servers().await;
-    let Some(traffic) = Traffic::begin(&it).await else {
+    let Some((mut it, traffic)) = begin().await else {
         return;
     };
     let (mut taken, mut times) = (Vec::new(), Vec::new());
@@ -57,8 +66,6 @@ async fn the_server_that_leads_is_killed_and_comes_back_and_nobody_misses_an_eve
         it.nats.servers[leader].until_healthy().await;
     }
     traffic.flows().await;
-    let account = traffic.end().await;
-    account.say("the server that leads killed");
     taken.sort();
     times.sort();
     say(format_args!(
@@ -68,15 +75,13 @@ async fn the_server_that_leads_is_killed_and_comes_back_and_nobody_misses_an_eve
         times[times.len() / 2],
         times[times.len() - 1]
     ));
-    account.expect_exactly_once();
-    account.expect_one_session_each();
+    end(traffic, "the server that leads killed").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "one run in thirty has lost an event, and why is not known"]
 async fn a_node_that_is_killed_beside_three_copies_takes_nothing_with_it() {
-    let mut it = It::on_three_servers().await;
-    let Some(traffic) = Traffic::begin(&it).await else {
+    let Some((mut it, traffic)) = begin().await else {
         return;
     };
     for round in 0..rounds(12) {
@@ -88,27 +93,20 @@ async fn a_node_that_is_killed_beside_three_copies_takes_nothing_with_it() {
         it.balancer.until_it_knows(victim).await;
     }
     traffic.flows().await;
-    let account = traffic.end().await;
-    account.say("a node killed beside three copies");
-    account.expect_exactly_once();
-    account.expect_one_session_each();
+    end(traffic, "a node killed beside three copies").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "one run in thirty has lost an event, and why is not known"]
 async fn one_server_of_three_acknowledges_nothing_and_clients_go_on_when_there_are_two() {
-    let mut it = It::on_three_servers().await;
-    let Some(traffic) = Traffic::begin(&it).await else {
+    let Some((mut it, traffic)) = begin().await else {
         return;
     };
     for _ in 0..rounds(6) {
         traffic.flows().await;
         lose_the_majority(&mut it, &traffic).await;
     }
-    let account = traffic.end().await;
-    account.say("two servers of three killed");
-    account.expect_exactly_once();
-    account.expect_one_session_each();
+    end(traffic, "two servers of three killed").await;
 }
 
 async fn lose_the_majority(it: &mut It, traffic: &Traffic) {
