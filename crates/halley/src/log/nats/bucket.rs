@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
+use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::publish::PublishAck;
@@ -33,6 +33,8 @@ pub(super) const NOTHING: u64 = 0;
 /// How often servers are asked again that have nobody to answer, as while a leader is elected.
 const AGAIN: usize = 3;
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
+/// How long a write that another one is in the way of is let rest.
+const CONFLICT: Duration = Duration::from_millis(50);
 /// Messages that are asked for at once when all are read.
 const BATCH: usize = 500;
 
@@ -114,6 +116,9 @@ impl Bucket {
     }
 
     /// Writes the value of a key if its revision is still `over`, and says which one it is then. `None` if it is another.
+    ///
+    /// Servers before 2.10 compare when a write comes, and not with the writes that their copies are still being told of: of two at
+    /// once both would count. So each also has the revision as its id, and of two with one id the servers take one.
     pub(super) async fn write(
         &self,
         key: &str,
@@ -122,6 +127,9 @@ impl Bucket {
         over: u64,
     ) -> Result<Option<u64>, LogError> {
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, over.to_string());
+        if over != NOTHING {
+            headers.insert(NATS_MESSAGE_ID, over.to_string());
+        }
         self.publish(key, headers, data).await
     }
 
@@ -225,8 +233,13 @@ impl Bucket {
         let subject = format!("{}{key}", self.prefix);
         let answer: Response<PublishAck> = self.request(subject, headers, data).await?;
         match answer {
-            Response::Ok(ack) => Ok(Some(ack.sequence)),
+            Response::Ok(ack) => Ok((!ack.duplicate).then_some(ack.sequence)),
             Response::Err { error } => match error.error_code() {
+                // Another one is being written at the moment: soon there will be something to read.
+                ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT => {
+                    tokio::time::sleep(CONFLICT).await;
+                    Ok(None)
+                }
                 ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => {
                     Ok(None)
                 }
