@@ -399,6 +399,19 @@ impl Client {
         }
     }
 
+    /// The same session, spoken for at another node.
+    #[allow(dead_code, reason = "one of those who share this file needs it")]
+    pub(crate) fn also_at(&self, it: &It) -> Self {
+        let Line::LongPolling(_, headers) = &self.line else {
+            panic!("a socket does not move");
+        };
+        Self {
+            id: self.id.clone(),
+            cookie: self.cookie.clone(),
+            line: Line::LongPolling(it.public, headers.clone()),
+        }
+    }
+
     /// The data of every event up to and including the one that is the text `last`.
     pub(crate) async fn data_until(&mut self, last: &str) -> Vec<Value> {
         let mut seen = Vec::new();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::nodes::{Nodes, acknowledging, connect, data, successful};
+use crate::nodes::{HELD, Nodes, acknowledging, connect, data, successful};
 
 /// Its connect is answered with this number, no event and no gap.
 #[track_caller]
@@ -41,9 +41,10 @@ async fn what_it_has_sent_before_this_node_was_connected_to_is_no_gap() {
     let nodes = Nodes::start().await;
     let mut client = acknowledging(&nodes.a).await;
     nodes.take(&client).await;
-    client.subscribe(json!("/b")).await;
     nodes.a.publish_to(None, "/a", "1").await;
-    expect_nothing_but(1, &connect(&mut client, 1).await);
+    client.subscribe(json!("/b")).await;
+    // Its numbers begin anew, since the third node may go on and does not know of `/b`.
+    expect_nothing_but((1 << 45) + 1, &connect(&mut client, 1).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,4 +57,23 @@ async fn what_no_node_has_sent_is_not_acknowledged() {
     let answer = connect(&mut client, 2).await;
     assert_eq!(answer[0]["error"], "400:ext.ack:field_invalid");
     assert_eq!(data(&connect(&mut client, 0).await), [1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_from_where_a_subscription_was_not_known_does_not_pass_over_its_events() {
+    let nodes = Nodes::start().await;
+    let mut client = acknowledging(&nodes.a).await;
+    let mut there = client.also_at(&nodes.b);
+    let waiting = json!([{ "channel": "/meta/connect", "clientId": "$id", "connectionType": "long-polling",
+        "advice": { "timeout": 2000 }, "ext": { "ack": 0 } }])
+    .to_string();
+    let (answer, ()) = tokio::join!(client.say(&waiting), async {
+        nodes.a.wait_for(HELD, 1.0).await;
+        nodes.steal(&there).await;
+        there.subscribe(json!("/b")).await;
+        nodes.b.publish_to(None, "/b", "1").await;
+    });
+    // It does not know yet that it has lost the session, nor that somebody listens to what has come.
+    expect_nothing_but(1, &answer);
+    assert_eq!(data(&connect(&mut there, 1).await), [1]);
 }

@@ -4,11 +4,10 @@ use serde_json::json;
 
 use crate::backend::Backend;
 use crate::it::{Client, It, Transport, USERS};
-use crate::nodes::{Nodes, connect, data};
+use crate::nodes::{HELD, Nodes, connect, data};
 
 const CALL: &str = r#"{"channel":"/service/echo","clientId":"$id","id":"7","data":1}"#;
 const LOST: &str = "halley_service_answers_lost_total";
-const HELD: &str = "halley_connections{transport=\"long-polling\"}";
 
 async fn nodes(backend: &Backend) -> Nodes {
     Nodes::with_services(&[backend.answers("/service/**")]).await

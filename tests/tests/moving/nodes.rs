@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bayeux::ClientId;
 use halley::config::{Config, Service};
-use halley::log::{self, NodeId, Opened, Question, SessionRecord, Settings};
+use halley::log::{self, Holder, Opened, Question, SessionRecord, Settings};
 use halley_tests::Nats;
 use serde_json::{Value, json};
 
@@ -17,6 +17,9 @@ pub(crate) struct Nodes {
     pub(crate) b: It,
     third: Opened,
 }
+
+/// How many connects a node holds.
+pub(crate) const HELD: &str = "halley_connections{transport=\"long-polling\"}";
 
 /// One server for all tests of this process; it ends with it.
 fn server() -> &'static Nats {
@@ -59,26 +62,21 @@ impl Nodes {
         record.expect("the records can be read")
     }
 
-    async fn owner(&self, client: &Client) -> NodeId {
-        let record = self.record(client).await.expect("a record");
-        record.node.expect("it names a node")
+    async fn holder(&self, client: &Client) -> Holder {
+        self.record(client).await.expect("a record").holder()
     }
 
     /// The third node takes a session. The one that has it hears nothing, as when it does not answer.
     pub(crate) async fn steal(&self, client: &Client) {
-        let from = self.owner(client).await;
-        let adopted = self
-            .third
-            .sessions
-            .adopt(&ClientId::new(&client.id), Some(&from))
-            .await;
+        let from = self.holder(client).await;
+        let adopted = self.third.sessions.adopt(&ClientId::new(&client.id), from).await;
         assert!(adopted.expect("the records can be written").is_some());
     }
 
     /// The third node takes a session, in the way that is usual.
     pub(crate) async fn take(&self, client: &Client) {
         let question = Question::LetGo(ClientId::new(&client.id));
-        let from = self.owner(client).await;
+        let from = self.holder(client).await.node.expect("it names a node");
         assert!(self.third.nodes.ask(&from, question).await.is_some());
         self.steal(client).await;
     }

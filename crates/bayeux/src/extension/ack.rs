@@ -51,8 +51,10 @@ impl Extension for Acknowledge {
             return Ok(());
         };
         match replays.cmp(&session.agreed.replays) {
-            // A reply from before the session went back to replay: the client has nothing of what came since.
-            Ordering::Less => return Ok(()),
+            Ordering::Less => {
+                acknowledge_earlier(session, replays, offset);
+                return Ok(());
+            }
             Ordering::Equal => {}
             Ordering::Greater => return Err(INVALID),
         }
@@ -110,6 +112,17 @@ impl Extension for Acknowledge {
             | Target::Service(_)
             | Target::Publish(_) => None,
         }
+    }
+}
+
+/// A number from before the last time that they began anew. When the session had gone back to replay, the client has nothing of what
+/// came since. When it had subscribed, the number may be of a place that does not know, and counts up to where that began.
+fn acknowledge_earlier(session: &mut Session, replays: u8, offset: Offset) {
+    let offset = offset.min(session.agreed.carried);
+    let is_of_the_time_before = replays + 1 == session.agreed.replays;
+    if is_of_the_time_before && offset > session.agreed.acknowledged && !session.has_gap() {
+        session.agreed.acknowledged = offset;
+        session.window.prove(offset);
     }
 }
 

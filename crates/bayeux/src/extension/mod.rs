@@ -112,8 +112,12 @@ pub(crate) struct Agreed {
     asked: u16,
     /// Those that the configuration gives.
     given: u16,
-    /// How often the session has gone back in the log to replay. A number of an earlier time says nothing of what came since.
+    /// How often the numbers have begun anew. One of an earlier time says nothing of what was asked for since.
     pub(crate) replays: u8,
+    /// One of the time before counts up to here.
+    pub(crate) carried: Offset,
+    /// Somebody may go on answering who has lost the session and does not know: see [`Agreed::subscribes`].
+    pub(crate) contested: bool,
     /// The highest offset that a client may acknowledge.
     pub(crate) promised: Offset,
     /// The highest offset that the client acknowledged.
@@ -201,6 +205,16 @@ impl Agreed {
         self.promised = self.promised.max(last);
         if let Some(ends) = &mut self.resumed {
             ends.last = ends.last.max(last);
+        }
+    }
+
+    /// The session is going to have a subscription, to what comes after `began`. Whoever else may answer does not know of it, and
+    /// would number events away that it has not sent: the numbers from here are told from its from now on.
+    pub(crate) fn subscribes(&mut self, began: Offset) {
+        if self.contested && self.acknowledges() && self.replays < u8::MAX {
+            self.contested = false;
+            self.replays += 1;
+            self.carried = began;
         }
     }
 

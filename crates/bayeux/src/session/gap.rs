@@ -139,6 +139,8 @@ mod tests {
             cursor: Offset(1000),
             extensions: extensions.iter().map(|name| (*name).into()).collect(),
             replays: 0,
+            carried: Offset::START,
+            contested: false,
             ..Snapshot::default()
         };
         let ends = LogEnds {

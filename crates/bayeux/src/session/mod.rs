@@ -206,6 +206,10 @@ impl Session {
         let replays = snapshot.replays.saturating_add(u8::from(is_of_another_log));
         session.record_changed = is_of_another_log;
         session.agreed.take_up(&snapshot.extensions, replays, ends);
+        session.agreed.contested = snapshot.contested;
+        if !is_of_another_log {
+            session.agreed.carried = snapshot.carried;
+        }
         session.subscriptions = snapshot.subscriptions;
         for subscription in &mut session.subscriptions {
             subscription.guarded = session
@@ -233,6 +237,8 @@ impl Session {
             cursor: self.cursor(),
             extensions: self.agreed.names(),
             replays: self.agreed.replays,
+            carried: self.agreed.carried,
+            contested: self.agreed.contested,
             fresh: !self.was_connected(),
             reply: self.last_reply(),
         }

@@ -104,6 +104,7 @@ impl Session {
         self.window.missed(routed);
         self.note_way_back();
         self.agreed.replays = self.agreed.replays.saturating_add(1);
+        self.agreed.carried = Offset::START;
         self.agreed.acknowledged = Offset::START;
         self.agreed.promised = self.window.sent();
         self.agreed.resumed = None;

@@ -45,9 +45,16 @@ pub struct Snapshot {
     pub cursor: Offset,
     /// The names of the extensions that were agreed at the handshake.
     pub extensions: Vec<Box<str>>,
-    /// How often it has gone back in the log to replay.
+    /// How often the numbers of its replies have begun anew: it has gone back in the log to replay, or has subscribed while it was
+    /// contested.
     #[serde(default)]
     pub replays: u8,
+    /// A number from before the last time counts up to here.
+    #[serde(default, skip_serializing_if = "is_start")]
+    pub carried: Offset,
+    /// Whoever had it before was not heard to let go, and may still answer its client without knowing what happens here.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub contested: bool,
     /// Its client has not connected yet.
     #[serde(default, skip_serializing_if = "is_false")]
     pub fresh: bool,
@@ -59,4 +66,9 @@ pub struct Snapshot {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
 fn is_false(flag: &bool) -> bool {
     !flag
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_start(offset: &Offset) -> bool {
+    *offset == Offset::START
 }

@@ -141,6 +141,7 @@ impl Session {
         } = wanted;
         if is_new {
             let began = routes.add(&pattern);
+            self.agreed.subscribes(began.last);
             // Most sessions have few subscriptions, and keep them for long.
             self.subscriptions.reserve_exact(1);
             self.subscriptions.push(Subscription {

@@ -25,15 +25,18 @@ impl Sessions {
             return Ok(Some(record));
         };
         let elsewhere = record.node.clone().filter(|node| node != me);
+        let mut has_parted = true;
         if let Some(node) = &elsewhere {
-            // Whatever it answers: if it does not, its writes fail from now on.
+            // Whatever it answers: if it does not, its writes fail from now on. What it says to the client does not.
             let question = Question::LetGo(record.client_id.clone());
             let answer = self.nodes.ask(node, question).await;
             debug!(client = ?record.client_id, %node, answered = answer.is_some(), "asked for a session");
+            has_parted = answer.is_some();
         }
-        let adopted = self.store.adopt(&record.client_id, record.node.as_ref()).await?;
-        if elsewhere.is_some() && adopted.is_some() {
+        let mut adopted = self.store.adopt(&record.client_id, record.holder()).await?;
+        if let Some(record) = adopted.as_mut().filter(|_| elsewhere.is_some()) {
             self.metrics.adoptions.inc();
+            record.state.contested |= !has_parted;
         }
         // What its client has had from there must be known here, or it would be taken for events of another log.
         self.log.catch_up().await?;
