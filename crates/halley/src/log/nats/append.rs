@@ -115,34 +115,41 @@ async fn settle_one(
     deadline: Instant,
 ) -> Result<Position, LogError> {
     for _ in 0..AGAIN {
+        let may_wait = Instant::now() + AGAIN_AFTER < deadline;
         match acknowledged(acknowledgement, deadline).await? {
-            Ok(position) => return Ok(position),
-            Err(error) if is_nobody(&error) && Instant::now() + AGAIN_AFTER < deadline => {}
+            Ok(ack) if is_under_way(&ack) && may_wait => {}
+            Ok(ack) => return position(&ack),
+            Err(error) if is_nobody(&error) && may_wait => {}
             Err(error) => return Err(why(place, &error)),
         }
         tokio::time::sleep(AGAIN_AFTER).await;
         acknowledgement = send_one(shared, place, event, deadline).await?;
     }
-    acknowledged(acknowledgement, deadline)
-        .await?
-        .map_err(|error| why(place, &error))
+    let ack = acknowledged(acknowledgement, deadline).await?;
+    position(&ack.map_err(|error| why(place, &error))?)
 }
 
 async fn acknowledged(
     acknowledgement: PublishAckFuture,
     deadline: Instant,
-) -> Result<Result<Position, PublishError>, LogError> {
+) -> Result<Result<PublishAck, PublishError>, LogError> {
     let waited = tokio::time::timeout_at(deadline, acknowledgement.into_future()).await;
-    let answer =
-        waited.map_err(|_| LogError::Unanswered("no server has said what became of an event".into()))?;
-    Ok(answer.map(position))
+    waited.map_err(|_| LogError::Unanswered("no server has said what became of an event".into()))
 }
 
-fn position(ack: PublishAck) -> Position {
-    Position {
+fn position(ack: &PublishAck) -> Result<Position, LogError> {
+    if is_under_way(ack) {
+        return Err(LogError::Unanswered("it is not stored yet".into()));
+    }
+    Ok(Position {
         offset: Offset(ack.sequence),
         duplicate: ack.duplicate,
-    }
+    })
+}
+
+/// What some servers (2.10) say of an id that came before and is not stored, nor may ever be if they choose another leader now.
+fn is_under_way(ack: &PublishAck) -> bool {
+    ack.sequence == 0
 }
 
 /// Nobody took the event, or the same is being stored at the moment: later there is another answer.
@@ -206,5 +213,23 @@ fn partly(error: LogError, others: bool) -> LogError {
         | LogError::Taken
         | LogError::Stopped(_)
         | LogError::Unusable(_) => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ack(json: &str) -> PublishAck {
+        serde_json::from_str(json).expect("an acknowledgement")
+    }
+
+    #[test]
+    fn an_id_whose_event_is_not_stored_is_no_duplicate() {
+        let staged = position(&ack(r#"{"stream":"S","seq":0,"duplicate":true}"#));
+        assert!(matches!(staged, Err(LogError::Unanswered(_))), "{staged:?}");
+        let stored = position(&ack(r#"{"stream":"S","seq":7,"duplicate":true}"#));
+        let stored = stored.expect("it is stored");
+        assert_eq!((stored.offset, stored.duplicate), (Offset(7), true));
     }
 }
