@@ -25,6 +25,7 @@ use tracing::warn;
 
 use super::Core;
 use super::connect::is_connected;
+use super::patience::{is_passing, is_passing_for_now};
 use crate::log::LogError;
 
 /// The revision of a key that has no value.
@@ -72,27 +73,31 @@ impl Bucket {
             max_age,
             ..stream::Config::default()
         };
-        let unusable = |why: &dyn std::fmt::Display| {
-            LogError::Unusable(format!("the bucket {name} on NATS cannot be used: {why}").into())
+        let cannot = |why: &dyn std::fmt::Display| -> Arc<str> {
+            format!("the bucket {name} on NATS cannot be used: {why}").into()
         };
         let jetstream = &bucket.core.jetstream;
         let there = match jetstream.get_stream(&bucket.stream).await {
             Ok(there) => there,
+            Err(error) if is_passing(&error) => return Err(LogError::Away(cannot(&error))),
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(code) if code.error_code() == ErrorCode::STREAM_NOT_FOUND => {
                     // Another node may have made it in between: then this one is told what is there.
-                    jetstream
-                        .create_stream(wanted.clone())
-                        .await
-                        .map_err(|error| unusable(&error))?
+                    match jetstream.create_stream(wanted.clone()).await {
+                        Ok(made) => made,
+                        Err(error) if is_passing_for_now(&error) => {
+                            return Err(LogError::Away(cannot(&error)));
+                        }
+                        Err(error) => return Err(LogError::Unusable(cannot(&error))),
+                    }
                 }
                 GetStreamErrorKind::EmptyName
                 | GetStreamErrorKind::Request
                 | GetStreamErrorKind::InvalidStreamName
-                | GetStreamErrorKind::JetStream(_) => return Err(unusable(&error)),
+                | GetStreamErrorKind::JetStream(_) => return Err(LogError::Unusable(cannot(&error))),
             },
         };
-        verify(&wanted, &there.cached_info().config).map_err(|why| unusable(&why))?;
+        verify(&wanted, &there.cached_info().config).map_err(|why| LogError::Unusable(cannot(&why)))?;
         Ok(bucket)
     }
 

@@ -4,7 +4,7 @@
 //! any other:
 //!
 //! - [`connect`]: the connection, and whether it is there;
-//! - [`setup`]: the stream of the events;
+//! - [`setup`]: the stream of the events; [`patience`], until servers are ready for it;
 //! - [`subjects`]: how users and channels are written into subjects;
 //! - [`message`]: an event as a message, and back;
 //! - [`append`]: publishing, in the order of the calls;
@@ -22,6 +22,7 @@ mod follow;
 mod message;
 mod meta;
 mod nodes;
+mod patience;
 mod presence;
 mod read;
 mod recent;
@@ -36,7 +37,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use async_nats::ServerAddr;
-use async_nats::jetstream::stream::Info;
+use async_nats::jetstream::stream::{Info, LastRawMessageErrorKind};
 use async_nats::jetstream::{Context, context};
 use bayeux::Offset;
 use futures::FutureExt;
@@ -50,6 +51,7 @@ use self::connect::Presence;
 use self::follow::Follow;
 use self::message::Form;
 use self::nodes::Peers;
+use self::patience::patiently;
 use self::presence::Entries;
 use self::read::Reader;
 use self::shared::Shared;
@@ -257,7 +259,8 @@ async fn start(
         settings,
     });
     setup::compare_sizes(core.client.max_payload(), core.settings.shared.largest_event);
-    let origin = setup::events(&core.jetstream, &core.names, &core.settings).await?;
+    let find = async || setup::events(&core.jetstream, &core.names, &core.settings).await;
+    let origin = patiently(find).await?;
     let shared = prepare(&core, origin).await?;
     let (calls, receiver) = tokio::sync::mpsc::unbounded_channel();
     core.spawn(append::run(shared.clone(), receiver));
@@ -266,9 +269,9 @@ async fn start(
     let parts = Parts {
         shared,
         calls,
-        sessions: Sessions::open(core.clone()).await?,
+        sessions: patiently(async || Sessions::open(core.clone()).await).await?,
         nodes: peers,
-        presence: Entries::open(core.clone()).await?,
+        presence: patiently(async || Entries::open(core.clone()).await).await?,
     };
     Ok((core, farewell, parts))
 }
@@ -285,13 +288,13 @@ async fn prepare(core: &Arc<Core>, origin: Info) -> Result<Arc<Shared>, LogError
     let begin = state.last_sequence.saturating_sub(recent.min(PREPARED));
     let begin = Offset(begin.max(state.first_sequence.saturating_sub(1)));
     // The last events may have been deleted: then there is nothing to wait for beyond those before.
-    let until = match stream
-        .get_last_raw_message_by_subject(&core.names.all_events())
-        .await
-    {
-        Ok(message) => Offset(message.sequence),
-        Err(_) => begin,
+    let events = core.names.all_events();
+    let newest = async || match stream.get_last_raw_message_by_subject(&events).await {
+        Ok(message) => Ok(Offset(message.sequence)),
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(begin),
+        Err(error) => Err(LogError::Away(error.to_string().into())),
     };
+    let until = patiently(newest).await?;
     let form = Form {
         names: core.names.clone(),
         protocol: core.settings.protocol.clone(),

@@ -1,6 +1,8 @@
 //! The stream of the events: made when it is not there, and looked over when it is. What is there is never changed: it may be in
 //! use by nodes that are set up in another way.
 
+use std::sync::Arc;
+
 use async_nats::Client;
 use async_nats::jetstream::context::{
     CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind,
@@ -10,6 +12,7 @@ use async_nats::jetstream::{Context, ErrorCode};
 use sha2::{Digest, Sha256};
 
 use super::super::{Epoch, LogError, Settings};
+use super::patience::{is_passing, is_passing_for_now};
 use super::subjects::Names;
 
 /// Finds the stream or makes it.
@@ -22,7 +25,7 @@ pub(super) async fn events(
     let info = match jetstream.get_stream(&wanted.name).await {
         Ok(stream) => stream.cached_info().clone(),
         Err(error) if is_not_there(&error) => create(jetstream, &wanted).await?,
-        Err(error) => return Err(cannot(&wanted.name, "read", &explain_get(&error))),
+        Err(error) => return Err(cannot_read(&wanted.name, &error)),
     };
     let (wrong, odd) = differences(&info.config, &wanted);
     if !wrong.is_empty() {
@@ -126,10 +129,17 @@ async fn create(jetstream: &Context, wanted: &Config) -> Result<Info, LogError> 
         // Another node that starts at the same time was first, and may be set up in another way.
         Err(error) if is_in_use(&error) => {
             let stream = jetstream.get_stream(name).await;
-            let stream = stream.map_err(|error| cannot(name, "read", &explain_get(&error)))?;
+            let stream = stream.map_err(|error| cannot_read(name, &error))?;
             Ok(stream.cached_info().clone())
         }
-        Err(error) => Err(cannot(name, "made", &explain_create(&error, wanted))),
+        Err(error) => {
+            let why = cannot(name, "made", &explain_create(&error, wanted));
+            Err(if is_passing_for_now(&error) {
+                LogError::Away(why)
+            } else {
+                LogError::Unusable(why)
+            })
+        }
     }
 }
 
@@ -229,8 +239,17 @@ fn explain(error: &async_nats::jetstream::Error) -> String {
     format!("{error}{why}")
 }
 
-fn cannot(stream: &str, what: &str, why: &str) -> LogError {
-    LogError::Unusable(format!("the stream {stream} cannot be {what} in NATS: {why}").into())
+fn cannot_read(stream: &str, error: &GetStreamError) -> LogError {
+    let why = cannot(stream, "read", &explain_get(error));
+    if is_passing(error) {
+        LogError::Away(why)
+    } else {
+        LogError::Unusable(why)
+    }
+}
+
+fn cannot(stream: &str, what: &str, why: &str) -> Arc<str> {
+    format!("the stream {stream} cannot be {what} in NATS: {why}").into()
 }
 
 fn is_before_2_10(version: &str) -> bool {
