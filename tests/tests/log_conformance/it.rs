@@ -12,7 +12,7 @@ use halley::log::{
     self, EventLog, Followed, Interest, Kind, Limit, LogError, Nodes, Opened, Page, Position, PresenceStore,
     SessionStore, Settings,
 };
-use halley_tests::Nats;
+use halley_tests::{Nats, NatsCluster};
 use serde_json::value::RawValue;
 use tempfile::TempDir;
 
@@ -41,6 +41,8 @@ impl Place {
 pub(crate) struct It {
     pub(crate) settings: Settings,
     kind: &'static Kind,
+    /// Copies that servers keep, where there are any.
+    copies: usize,
     folder: TempDir,
     opened: Option<Opened>,
 }
@@ -75,9 +77,10 @@ pub(crate) fn every_durable_kind() -> impl Iterator<Item = It> {
     every_kind().filter(|it| Place::of(it.kind) != Place::Nowhere)
 }
 
-/// One empty log of every kind that several nodes can share.
+/// One empty log of every kind that several nodes can share: on one server, and in three copies.
 pub(crate) fn every_shared_kind() -> impl Iterator<Item = It> {
-    every_kind().filter(|it| Place::of(it.kind) == Place::Server)
+    let shared = log::ALL.iter().filter(|kind| Place::of(kind) == Place::Server);
+    shared.flat_map(|kind| [1, 3].map(|copies| It::open_in(copies, kind, settings())))
 }
 
 /// One empty log of every kind that has buckets and survives a restart.
@@ -110,6 +113,12 @@ fn server() -> &'static Nats {
     &SERVER
 }
 
+/// Three servers for all logs of this process that have copies; they end with it.
+fn three_servers() -> &'static NatsCluster {
+    static SERVERS: LazyLock<NatsCluster> = LazyLock::new(NatsCluster::three);
+    &SERVERS
+}
+
 /// What nobody else calls a log on the server.
 fn name() -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -118,13 +127,18 @@ fn name() -> String {
 
 impl It {
     fn open(kind: &'static Kind, settings: Settings) -> Self {
+        Self::open_in(1, kind, settings)
+    }
+
+    fn open_in(copies: usize, kind: &'static Kind, settings: Settings) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the test");
         let mut settings = settings;
         settings.shared.name = name().into();
-        settings.shared.replicas = 1;
+        settings.shared.replicas = copies;
         let mut it = Self {
             settings,
             kind,
+            copies,
             folder,
             opened: None,
         };
@@ -137,9 +151,10 @@ impl It {
         let place = match Place::of(self.kind) {
             Place::Nowhere => String::new(),
             Place::Folder => self.path().display().to_string(),
-            Place::Server => server().url().trim_start_matches("nats:").to_owned(),
+            Place::Server if self.copies == 1 => server().url(),
+            Place::Server => three_servers().url(),
         };
-        (self.kind.open)(&place, &self.settings)
+        (self.kind.open)(place.trim_start_matches("nats:"), &self.settings)
     }
 
     pub(crate) fn restart(&mut self) {

@@ -32,9 +32,11 @@ pub(crate) fn record(it: &It, id: &str, cursor: u64, seen: SystemTime) -> Sessio
             replays: 2,
             fresh: false,
             reply: None,
+            ..Snapshot::default()
         },
         seen,
         node: it.nodes().me().cloned(),
+        fence: 0,
     }
 }
 

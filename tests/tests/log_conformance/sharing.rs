@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bayeux::{ClientId, Offset};
-use halley::log::{self, LogError, NodeId, Opened, Revoked, SessionRecord, Settings};
+use halley::log::{self, Holder, LogError, NodeId, Opened, Revoked, SessionRecord, Settings};
 use halley_tests::Nats;
 
 use crate::it::{It, every_shared_kind, settings};
@@ -21,9 +21,17 @@ fn id(name: &str) -> ClientId {
     ClientId::new(name)
 }
 
-async fn adopt(node: &Opened, name: &str, from: &NodeId) -> Option<SessionRecord> {
-    let adopted = node.sessions.adopt(&id(name), Some(from)).await;
+/// Adopts from a node that has adopted it so often, if it was anybody's before.
+async fn adopt_since(node: &Opened, name: &str, from: Option<&NodeId>, fence: u64) -> Option<SessionRecord> {
+    let node_of = from.cloned();
+    let from = Holder { node: node_of, fence };
+    let adopted = node.sessions.adopt(&id(name), from).await;
     adopted.expect("the store can be read")
+}
+
+/// Adopts from a node that the session began on.
+async fn adopt(node: &Opened, name: &str, from: &NodeId) -> Option<SessionRecord> {
+    adopt_since(node, name, Some(from), 0).await
 }
 
 /// A record on one node, taken by another.
@@ -41,7 +49,7 @@ async fn whoever_adopts_a_session_has_it_as_it_was() {
         it.checkpoint("abc", 9, 11).await;
         let from = it.nodes().me().expect("a node has a name");
         let mut expected = record(&it, "abc", 9, at(11));
-        expected.node = Some(me(&other).clone());
+        (expected.node, expected.fence) = (Some(me(&other).clone()), 1);
         assert_eq!(adopt(&other, "abc", from).await, Some(expected.clone()));
         assert_eq!(it.get("abc").await, Some(expected));
     }
@@ -105,8 +113,8 @@ async fn a_session_that_came_back_is_written_again() {
     for it in every_shared_kind() {
         let other = other(&it);
         taken(&it, &other, "abc").await;
-        let back = it.sessions().adopt(&id("abc"), Some(me(&other))).await.unwrap();
-        assert!(back.is_some());
+        let holder = it.get("abc").await.unwrap().holder();
+        assert!(it.sessions().adopt(&id("abc"), holder).await.unwrap().is_some());
         it.checkpoint("abc", 12, 12).await;
         assert_eq!(it.get("abc").await.unwrap().state.cursor, Offset(12));
     }
@@ -118,8 +126,26 @@ async fn a_session_is_not_adopted_from_a_node_that_does_not_have_it() {
         let other = other(&it);
         it.put("abc", 5, 10).await;
         assert_eq!(adopt(&other, "abc", &NodeId("third".into())).await, None);
-        assert_eq!(other.sessions.adopt(&id("abc"), None).await.unwrap(), None);
+        assert_eq!(adopt_since(&other, "abc", None, 0).await, None);
         assert_eq!(adopt(&other, "def", me(&other)).await, None);
+        it.checkpoint("abc", 9, 11).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_not_adopted_from_a_node_that_has_adopted_it_again() {
+    for it in every_shared_kind() {
+        let other = other(&it);
+        it.put("abc", 5, 10).await;
+        let asked = it.get("abc").await.unwrap().holder();
+        assert!(
+            it.sessions()
+                .adopt(&id("abc"), asked.clone())
+                .await
+                .unwrap()
+                .is_some()
+        );
+        assert_eq!(other.sessions.adopt(&id("abc"), asked).await.unwrap(), None);
         it.checkpoint("abc", 9, 11).await;
     }
 }
@@ -129,9 +155,11 @@ async fn a_session_that_was_given_up_is_found_by_its_own_node() {
     for it in every_shared_kind() {
         it.put("abc", 5, 10).await;
         it.sessions().release(&id("abc"));
-        let me = it.nodes().me().cloned();
-        let found = it.sessions().adopt(&id("abc"), me.as_ref()).await.unwrap();
-        assert_eq!(found, Some(record(&it, "abc", 5, at(10))));
+        let holder = it.get("abc").await.unwrap().holder();
+        let found = it.sessions().adopt(&id("abc"), holder).await.unwrap();
+        let mut expected = record(&it, "abc", 5, at(10));
+        expected.fence = found.as_ref().map_or(0, |found| found.fence);
+        assert_eq!(found, Some(expected));
     }
 }
 

@@ -20,7 +20,7 @@ use super::presence::Register;
 use super::retention::{Bucket, Buckets};
 use super::tail::Tail;
 use super::{
-    Alone, Appended, Bounds, Epoch, EventLog, Followed, Interest, Limit, LogError, NodeId, Opened, Page,
+    Alone, Appended, Bounds, Epoch, EventLog, Followed, Holder, Interest, Limit, LogError, Opened, Page,
     Position, Revocation, Revoked, SessionRecord, SessionStore, Settings, Wanted, random_epoch,
     random_secret,
 };
@@ -329,7 +329,7 @@ impl SessionStore for Sessions {
     fn adopt(
         &self,
         client_id: &ClientId,
-        _: Option<&NodeId>,
+        _: Holder,
     ) -> BoxFuture<'static, Result<Option<SessionRecord>, LogError>> {
         self.get(client_id)
     }

@@ -358,6 +358,28 @@ pub struct SessionRecord {
     /// The node that has it, or had it last, where several share the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeId>,
+    /// How often it was adopted.
+    #[serde(default)]
+    pub fence: u64,
+}
+
+/// Who has a session, and since when: a node that adopts one again has it anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The node, if it is anybody's.
+    pub node: Option<NodeId>,
+    /// How often it was adopted until then.
+    pub fence: u64,
+}
+
+impl SessionRecord {
+    /// Who has it.
+    pub fn holder(&self) -> Holder {
+        Holder {
+            node: self.node.clone(),
+            fence: self.fence,
+        }
+    }
 }
 
 /// Who or what does not count any more, whatever is shown.
@@ -412,12 +434,13 @@ pub trait SessionStore: Send + Sync {
     /// Reads a record with its newest cursor. Sees every write that was called before.
     fn get(&self, client_id: &ClientId) -> BoxFuture<'static, Result<Option<SessionRecord>, LogError>>;
 
-    /// Reads a record with its newest cursor and makes it this node's, if it names `from` (or nobody, as in a store that no other
-    /// node shares). `None` when there is none, or it names another node by now: whoever wants it looks again.
+    /// Reads a record with its newest cursor and makes it this node's, if `from` still has it (or nobody, as in a store that no
+    /// other node shares). `None` when there is none, or it was adopted meanwhile, even by the same node: whoever wants it looks
+    /// again.
     fn adopt(
         &self,
         client_id: &ClientId,
-        from: Option<&NodeId>,
+        from: Holder,
     ) -> BoxFuture<'static, Result<Option<SessionRecord>, LogError>>;
 
     /// The sessions that this node is found to have lost to another, from now on. There is one listener.

@@ -568,6 +568,8 @@ impl Sessions {
             state: state.session.snapshot(),
             seen: SystemTime::now(),
             node: self.nodes.me().cloned(),
+            // The store knows it.
+            fence: 0,
         }
     }
 

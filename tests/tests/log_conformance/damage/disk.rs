@@ -178,6 +178,7 @@ fn record(opened: &Opened, state: Snapshot) -> SessionRecord {
         state,
         seen: SystemTime::now(),
         node: None,
+        fence: 0,
     }
 }
 

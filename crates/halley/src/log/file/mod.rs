@@ -57,7 +57,7 @@ use self::writer::{Change, Command, Writer};
 use super::presence::{Keep, Register};
 use super::retention::{Bucket, Buckets};
 use super::{
-    Alone, Bounds, Epoch, EventLog, Followed, Interest, Limit, LogError, NodeId, Opened, Page, Position,
+    Alone, Bounds, Epoch, EventLog, Followed, Holder, Interest, Limit, LogError, Opened, Page, Position,
     Revocation, Revoked, SessionRecord, SessionStore, Settings, Wanted,
 };
 use crate::event::Event;
@@ -275,7 +275,7 @@ impl SessionStore for File {
     fn adopt(
         &self,
         client_id: &ClientId,
-        _: Option<&NodeId>,
+        _: Holder,
     ) -> BoxFuture<'static, Result<Option<SessionRecord>, LogError>> {
         self.get(client_id)
     }

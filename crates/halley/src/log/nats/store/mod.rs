@@ -27,7 +27,7 @@ use tracing::{debug, warn};
 use super::bucket::Bucket;
 use super::meta::{Meta, hash};
 use super::{Core, ended};
-use crate::log::{LogError, NodeId, Revocation, Revoked, SessionRecord, SessionStore, Wanted};
+use crate::log::{Holder, LogError, Revocation, Revoked, SessionRecord, SessionStore, Wanted};
 use hold::{Answer, Hold, NOTHING, Outcome, Revision, Step};
 
 const SEEN: &str = "Halley-Seen";
@@ -113,9 +113,8 @@ impl SessionStore for Sessions {
     fn adopt(
         &self,
         client_id: &ClientId,
-        from: Option<&NodeId>,
+        from: Holder,
     ) -> BoxFuture<'static, Result<Option<SessionRecord>, LogError>> {
-        let from = from.cloned();
         self.0.call(client_id, |hold, waiting| hold.adopt(from, waiting))
     }
 

@@ -1,7 +1,8 @@
 //! What this node holds of one session's record, and what has to be done next: no I/O.
 //!
 //! Every write compares: it counts only over the revision that this node knows. So a node that another has taken the session
-//! from cannot write it, however late it notices. One thing is done at a time; what is called meanwhile waits in its order,
+//! from cannot write it, however late it notices. Each adoption raises the record's fence, and is one of a holder: who was asked to
+//! let go, and has adopted the session again before that was of use, is asked again. One thing is done at a time; what is called meanwhile waits in its order,
 //! and writes that wait beside each other are written as one.
 //!
 //! | comes in | |
@@ -31,7 +32,7 @@ use std::time::SystemTime;
 
 use bayeux::Offset;
 
-use crate::log::{LogError, NodeId, SessionRecord};
+use crate::log::{Holder, LogError, NodeId, SessionRecord};
 
 /// Which message of the bucket a record is. Revisions rise.
 pub(super) type Revision = u64;
@@ -109,7 +110,7 @@ struct Doubt {
 enum Entry<T> {
     Write(Wish, Vec<T>),
     Get(T),
-    Adopt(Option<NodeId>, T),
+    Adopt(Holder, T),
     Settle(T),
     Release,
 }
@@ -186,7 +187,7 @@ impl<T> Hold<T> {
         self.queue.push_back(Entry::Get(waiting));
     }
 
-    pub(super) fn adopt(&mut self, from: Option<NodeId>, waiting: T) {
+    pub(super) fn adopt(&mut self, from: Holder, waiting: T) {
         self.queue.push_back(Entry::Adopt(from, waiting));
     }
 
@@ -300,9 +301,10 @@ impl<T> Hold<T> {
                 self.finish(Ok(read.map(|(_, record)| SessionRecord::clone(&record))));
             }
             Some(Entry::Adopt(from, _)) => match read {
-                Some((revision, record)) if record.node.is_none() || record.node == *from => {
+                Some((revision, record)) if record.node.is_none() || record.holder() == *from => {
                     let mut record = SessionRecord::clone(&record);
                     record.node = Some(self.me.clone());
+                    record.fence += 1;
                     self.next = Some(Step::Write(Arc::new(record), revision));
                 }
                 Some(_) | None => self.finish(Ok(None)),
@@ -476,10 +478,19 @@ impl Doubt {
 /// The step that a wish needs where this is known to be there.
 fn over(wish: &Wish, known: &Known) -> Step {
     match wish {
-        Wish::Put(record) => Step::Write(record.clone(), known.revision),
+        Wish::Put(record) => Step::Write(fenced(record, known.record.fence), known.revision),
         Wish::Mark(cursor, seen) => Step::Write(marked(&known.record, *cursor, *seen), known.revision),
         Wish::Remove => Step::Delete(known.revision),
     }
+}
+
+/// The record of a session that was adopted so often.
+fn fenced(record: &Arc<SessionRecord>, fence: u64) -> Arc<SessionRecord> {
+    let mut record = record.clone();
+    if record.fence != fence {
+        Arc::make_mut(&mut record).fence = fence;
+    }
+    record
 }
 
 fn marked(record: &SessionRecord, cursor: Offset, seen: SystemTime) -> Arc<SessionRecord> {

@@ -102,6 +102,7 @@ impl Servers {
         {
             let mut adopted = SessionRecord::clone(before);
             adopted.node = record.node.clone();
+            adopted.fence += 1;
             assert_eq!(**record, adopted, "a record changes hands as it is");
         }
         let put = put_of(record);
@@ -203,6 +204,7 @@ impl Model {
             },
             seen: time(self.numbers),
             node: None,
+            fence: 0,
         }
     }
 
@@ -221,9 +223,22 @@ impl Model {
             }
             Event::Remove => node.hold.remove(call(Kind::Remove)),
             Event::Get => node.hold.get(call(Kind::Get)),
-            Event::Adopt(0) => node.hold.adopt(Some(name(1 - index)), call(Kind::Adopt)),
-            Event::Adopt(1) => node.hold.adopt(Some(name(index)), call(Kind::Adopt)),
-            Event::Adopt(_) => node.hold.adopt(None, call(Kind::Adopt)),
+            Event::Adopt(from) => {
+                let node_of = match from {
+                    0 => Some(name(1 - index)),
+                    1 => Some(name(index)),
+                    _ => None,
+                };
+                let there = self.servers.there.as_ref();
+                let from = Holder {
+                    node: node_of,
+                    // As whoever asks has read it; one in four has read it long ago.
+                    fence: there
+                        .map_or(0, |(_, record)| record.fence)
+                        .saturating_sub(u64::from(number.is_multiple_of(4))),
+                };
+                node.hold.adopt(from, call(Kind::Adopt));
+            }
             Event::Release => node.hold.release(),
             Event::Do(fate) => {
                 self.step(index, *fate);

@@ -25,6 +25,14 @@ fn record(name: &str, node: &str, cursor: u64) -> SessionRecord {
         },
         seen: at(0),
         node: (!node.is_empty()).then(|| NodeId(node.into())),
+        fence: 0,
+    }
+}
+
+fn holder(node: &str, fence: u64) -> Holder {
+    Holder {
+        node: Some(NodeId(node.into())),
+        fence,
     }
 }
 
@@ -282,7 +290,7 @@ fn a_session_that_another_node_is_seen_to_have_is_lost() {
 #[test]
 fn what_was_read_before_this_node_wrote_says_nothing_of_who_has_the_session() {
     let mut it = It::new();
-    it.0.adopt(Some(NodeId("other".into())), "adopt");
+    it.0.adopt(holder("other", 0), "adopt");
     it.then("read", found(1, record("a", "other", 5)));
     it.then("write a 5 over 1", Outcome::Written(2));
     it.0.get("get");
@@ -296,7 +304,7 @@ fn what_was_read_before_this_node_wrote_says_nothing_of_who_has_the_session() {
 fn an_adopted_record_is_this_nodes() {
     for node in ["other", ""] {
         let mut it = It::new();
-        it.0.adopt(Some(NodeId("other".into())), "adopt");
+        it.0.adopt(holder("other", 0), "adopt");
         it.then("read", found(3, record("a", node, 5)));
         it.then("write a 5 over 3", Outcome::Written(4));
         it.mark(6, "mark");
@@ -308,11 +316,11 @@ fn an_adopted_record_is_this_nodes() {
 #[test]
 fn what_names_another_node_by_now_is_not_adopted() {
     let mut it = It::new();
-    it.0.adopt(Some(NodeId("other".into())), "one");
+    it.0.adopt(holder("other", 0), "one");
     it.then("read", found(3, record("a", "third", 5)));
-    it.0.adopt(Some(NodeId("other".into())), "two");
+    it.0.adopt(holder("other", 0), "two");
     it.then("read", Outcome::Read(None));
-    it.0.adopt(Some(NodeId("other".into())), "three");
+    it.0.adopt(holder("other", 0), "three");
     it.then("read", found(3, record("a", "other", 5)));
     it.then("write a 5 over 3", Outcome::Refused);
     it.does("nothing");
@@ -321,12 +329,38 @@ fn what_names_another_node_by_now_is_not_adopted() {
 }
 
 #[test]
+fn what_the_same_node_has_adopted_again_is_not_adopted_from_before() {
+    let mut it = It::new();
+    it.0.adopt(holder("other", 1), "before");
+    let mut again = record("a", "other", 5);
+    again.fence = 2;
+    it.then("read", found(3, again.clone()));
+    it.0.adopt(holder("other", 2), "since");
+    it.then("read", found(3, again));
+    it.then("write a 5 over 3", Outcome::Written(4));
+    it.answers("before: done, since: a 5");
+}
+
+#[test]
+fn what_is_written_of_an_adopted_session_has_its_fence() {
+    let mut it = It::new();
+    it.0.adopt(holder("other", 0), "adopt");
+    it.then("read", found(3, record("a", "other", 5)));
+    it.then("write a 5 over 3", Outcome::Written(4));
+    it.put("b", 6, "put");
+    let Some(Step::Write(record, 4)) = it.0.poll_step() else {
+        panic!("it is written over what was adopted");
+    };
+    assert_eq!(record.fence, 1);
+}
+
+#[test]
 fn a_session_that_was_taken_is_written_again_when_it_was_adopted_back() {
     let mut it = It::holding();
     it.mark(6, "mark");
     it.then("write a 6 over 1", Outcome::Refused);
     it.then("read", found(2, record("a", "other", 5)));
-    it.0.adopt(Some(NodeId("other".into())), "adopt");
+    it.0.adopt(holder("other", 0), "adopt");
     it.then("read", found(3, record("a", "other", 7)));
     it.then("write a 7 over 3", Outcome::Written(4));
     it.mark(8, "again");
