@@ -193,6 +193,9 @@ impl Broker {
         {
             command.env_remove(name);
         }
+        if let Some(filter) = std::env::var_os(SAY) {
+            command.env("HALLEY_LOGGING__FILTER", filter);
+        }
         let child = command
             .args(["serve", "--config"])
             .arg(self.folder.path().join("halley.toml"))
@@ -350,6 +353,9 @@ impl Broker {
     pub fn log_tail(&self) -> String {
         const LINES: usize = 40;
         let log = self.log();
+        if std::env::var_os(SAY).is_some() {
+            return log;
+        }
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(LINES)..].join("\n")
     }
@@ -375,6 +381,9 @@ impl Broker {
             .expect("Linux numbers processes with a positive i32")
     }
 }
+
+/// What the broker logs when a test is looked into, as `halley=debug,info`: when it fails, all of it is shown.
+const SAY: &str = "BROKER_LOG";
 
 impl Drop for Broker {
     fn drop(&mut self) {

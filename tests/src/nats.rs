@@ -290,8 +290,8 @@ impl Running {
         const GUARD: &str =
             r#""$1" -c "$2" >>"$3" 2>&1 & echo $!; read _ || { kill -9 $!; rm -rf "${2%/*}"; }"#;
         let mut shell = Command::new("sh")
-            .args(["-c", GUARD, "sh", program()])
-            .args([configuration, log])
+            .args(["-c", GUARD, "sh"])
+            .args([&program(), configuration, log])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -317,8 +317,11 @@ impl Drop for Running {
     }
 }
 
-/// Debian installs it where a user's PATH may not look.
-fn program() -> &'static str {
+/// `NATS_SERVER`, or the one that is installed. Debian installs it where a user's PATH may not look.
+fn program() -> PathBuf {
+    if let Some(program) = std::env::var_os("NATS_SERVER") {
+        return program.into();
+    }
     let is_there = |program: &&str| {
         let mut command = Command::new(program);
         command
@@ -330,7 +333,9 @@ fn program() -> &'static str {
     let found = ["nats-server", "/usr/sbin/nats-server"]
         .into_iter()
         .find(is_there);
-    found.expect("nats-server is not installed; cargo xtask test installs it")
+    found
+        .expect("nats-server is not installed; cargo xtask test installs it")
+        .into()
 }
 
 fn free_port() -> u16 {

@@ -226,6 +226,9 @@ impl Traffic {
             account.retries += publisher.retries();
             let ledger = Ledger::new(publisher.numbers(), seen.numbers());
             let lost = ledger.report().lost;
+            if !lost.is_empty() {
+                say(format_args!("{}", seen.summary()));
+            }
             // Whether the stream has it there tells a publisher's loss from a subscriber's.
             for (number, accepted) in publisher
                 .accepted()
