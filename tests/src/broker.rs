@@ -418,7 +418,7 @@ fn beside_this_test() -> PathBuf {
 
 /// An address that nobody uses, below the ports that the kernel gives to outgoing connections: while a broker is down
 /// nobody else, nor a client that keeps dialling it, can come to own its port.
-pub(crate) fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     const FIRST: u16 = 18_000;
     const COUNT: u16 = 14_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);

@@ -41,7 +41,7 @@ mod subscriber;
 
 pub use application::Application;
 pub use balancer::{AFFINITY, Balancer, Choice, Place, Program, nginx_configuration, nginx_question};
-pub use broker::{Broker, ENDPOINT, LogTo, Settings, binary};
+pub use broker::{Broker, ENDPOINT, LogTo, Settings, binary, free_address};
 pub use browser::{Page, Profile, read_page};
 pub use client::{Client, Extension, TokenIn, Transport, Version};
 pub use fault::{Fault, Outcome};

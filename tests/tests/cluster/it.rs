@@ -141,23 +141,6 @@ pub(crate) struct Traffic {
     stop: watch::Sender<bool>,
 }
 
-/// A client that has subscribed, and that nothing was refused. Servers that keep three copies may have no leader for a moment after
-/// they were asked for a stream: who is answered 503 then begins again. `None` where there is no Node.
-async fn join(client: &Client) -> Option<Node> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let node = client.start()?;
-        match node.try_subscribe(CHANNEL).await {
-            Ok(()) => return Some(node),
-            Err(errors) => {
-                let may_pass = errors.iter().any(|error| error.contains("Service Unavailable"));
-                assert!(may_pass && Instant::now() < deadline, "{errors:?}");
-                say(format_args!("a subscription was answered {errors:?}"));
-            }
-        }
-    }
-}
-
 /// What came of it.
 pub(crate) struct Account {
     pub(crate) published: usize,
@@ -185,7 +168,9 @@ impl Traffic {
                 ..Client::new(Version::V9, transport, it.balancer.url(), &user)
             };
             let client = if acknowledging { client.with_ack() } else { client };
-            clients.push(join(&client).await?);
+            let client = client.start()?;
+            client.subscribe(CHANNEL).await;
+            clients.push(client);
             let publisher = Publisher::to_any(&it.internal(), &format!("cluster-{user}"));
             publishing.push(tokio::spawn(publish(publisher, user, stopped.clone())));
         }

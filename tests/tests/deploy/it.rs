@@ -1,6 +1,6 @@
 //! The files with the names of hosts, ports and folders replaced, and what runs on them.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -96,8 +96,7 @@ fn program(places: [&'static str; 2]) -> &'static str {
 }
 
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("it is bound").port()
+    halley_tests::free_address().port()
 }
 
 fn loopback(port: u16) -> SocketAddr {
