@@ -136,7 +136,8 @@ impl App {
             tells_presence: config.presence.channel().is_some(),
         };
         let protocol = protocol(&config, &transports);
-        let revocations = Arc::new(Revocations::load(Arc::clone(&storage.sessions)).await?);
+        let load = async || Revocations::load(Arc::clone(&storage.sessions)).await;
+        let revocations = Arc::new(log::patiently(load).await?);
         let sessions = Arc::new(Sessions::new(
             &storage,
             Arc::clone(&revocations),

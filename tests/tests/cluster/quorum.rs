@@ -120,7 +120,7 @@ async fn a_node_that_starts_before_the_servers_have_a_leader_waits_for_it() {
     let ((), took) = tokio::join!(back, nodes[0].restart());
     assert!(took > Duration::from_secs(4), "{took:?}");
     let log = it.nodes[0].log_tail();
-    assert!(log.contains("waiting for the NATS servers"), "{log}");
+    assert!(log.contains("waiting for the log"), "{log}");
 }
 
 async fn lose_the_majority(it: &mut It, traffic: &Traffic) {

@@ -10,6 +10,7 @@ mod file;
 mod memory;
 mod nats;
 mod nodes;
+mod patience;
 mod presence;
 mod retention;
 mod tail;
@@ -31,6 +32,7 @@ use crate::event::{Audience, Event, Tenant, Token, UserId};
 
 use nodes::Alone;
 pub use nodes::{Answer, Asked, Counts, Frame, NodeId, Nodes, Question};
+pub(crate) use patience::patiently;
 pub use presence::{Attendance, NOBODY, PresenceStore, Present, Revision};
 
 /// One kind of log: the scheme of its URL, and how to open it.

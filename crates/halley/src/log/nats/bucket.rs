@@ -25,7 +25,7 @@ use tracing::warn;
 
 use super::Core;
 use super::connect::is_connected;
-use super::patience::{is_passing, is_passing_for_now};
+use super::passing::{is_passing, is_passing_for_now};
 use crate::log::LogError;
 
 /// The revision of a key that has no value.

@@ -4,7 +4,7 @@
 //! any other:
 //!
 //! - [`connect`]: the connection, and whether it is there;
-//! - [`setup`]: the stream of the events; [`patience`], until servers are ready for it;
+//! - [`setup`]: the stream of the events; [`passing`], whether servers are about to be ready for it;
 //! - [`subjects`]: how users and channels are written into subjects;
 //! - [`message`]: an event as a message, and back;
 //! - [`append`]: publishing, in the order of the calls;
@@ -22,7 +22,7 @@ mod follow;
 mod message;
 mod meta;
 mod nodes;
-mod patience;
+mod passing;
 mod presence;
 mod read;
 mod recent;
@@ -51,7 +51,6 @@ use self::connect::Presence;
 use self::follow::Follow;
 use self::message::Form;
 use self::nodes::Peers;
-use self::patience::patiently;
 use self::presence::Entries;
 use self::read::Reader;
 use self::shared::Shared;
@@ -59,7 +58,7 @@ use self::store::Sessions;
 use self::subjects::Names;
 use super::{
     Bounds, Epoch, EventLog, Followed, Interest, Limit, LogError, NodeId, Nodes, Opened, Page, Position,
-    PresenceStore, SessionStore, Settings, fill_random,
+    PresenceStore, SessionStore, Settings, fill_random, patiently,
 };
 use crate::event::Event;
 

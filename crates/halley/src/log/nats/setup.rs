@@ -12,7 +12,7 @@ use async_nats::jetstream::{Context, ErrorCode};
 use sha2::{Digest, Sha256};
 
 use super::super::{Epoch, LogError, Settings};
-use super::patience::{is_passing, is_passing_for_now};
+use super::passing::{is_passing, is_passing_for_now};
 use super::subjects::Names;
 
 /// Finds the stream or makes it.

@@ -1,45 +1,12 @@
-//! Servers that are there and have not agreed on a leader yet, as when all of them have just been started: a node that starts then
-//! waits for them.
+//! What servers say that have not agreed on a leader yet, as when all of them have just been started: soon they may say otherwise.
 
 use std::error::Error;
-use std::time::Duration;
 
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{
     CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind, RequestError,
     RequestErrorKind,
 };
-use tokio::time::Instant;
-use tracing::warn;
-
-use super::super::LogError;
-
-/// How long servers may take, for each thing that is asked of them.
-const WITHIN: Duration = Duration::from_secs(30);
-const AGAIN_AFTER: Duration = Duration::from_millis(250);
-
-/// Does what servers may not be ready for, until they are. `work` may be begun any number of times.
-pub(super) async fn patiently<T>(mut work: impl AsyncFnMut() -> Result<T, LogError>) -> Result<T, LogError> {
-    let deadline = Instant::now() + WITHIN;
-    let mut has_spoken = false;
-    loop {
-        match work().await {
-            Err(error @ (LogError::Away(_) | LogError::Unanswered(_))) if Instant::now() < deadline => {
-                if !has_spoken {
-                    warn!(
-                        "waiting for the NATS servers, {} s at most: {error}",
-                        WITHIN.as_secs()
-                    );
-                    has_spoken = true;
-                }
-            }
-            Err(LogError::Away(why) | LogError::Unanswered(why)) => return Err(LogError::Unusable(why)),
-            done => return done,
-        }
-        tokio::time::sleep(AGAIN_AFTER).await;
-    }
-}
-
 /// Whether a server that was asked for a stream may answer otherwise soon.
 pub(super) fn is_passing(error: &GetStreamError) -> bool {
     match error.kind() {
