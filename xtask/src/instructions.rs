@@ -85,7 +85,8 @@ fn runner() -> Result<PathBuf, String> {
     say::line("gungraun-runner is missing: it is built from source, into target/tools");
     let mut command = Command::new("cargo");
     command
-        .args(["install", "--locked", "--force", "--version", RUNNER])
+        // It starts valgrind and reads what that wrote: there is nothing in it to optimize.
+        .args(["install", "--debug", "--locked", "--force", "--version", RUNNER])
         .args(["gungraun-runner", "--root"])
         .arg(&tools);
     succeed(&mut command).required()?;

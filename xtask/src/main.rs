@@ -33,8 +33,8 @@ enum Word {
     /// that is not installed) is skipped with the reason, and the rest goes on. The table at the end lists every step
     /// with its result and time. Ends with 1 if any step failed, with 0 if all passed or were skipped.
     ///
-    /// On Debian, as root, Node, npm, Chromium, nats-server, haproxy and nginx are installed with apt-get when they are missing. cargo-deny
-    /// and typos are brought into target/tools. Nothing else is ever installed outside of this folder.
+    /// On Debian, as root, Node, npm, Chromium, nats-server, haproxy and nginx are installed with apt-get when they are missing. cargo-deny,
+    /// typos and a newer nats-server are brought into target/tools. Nothing else is ever installed outside of this folder.
     #[command(after_help = TEST_EXAMPLES)]
     Test {
         /// Runs only this step, and the steps that it needs. May be given more than once.

@@ -71,7 +71,16 @@ pub(crate) const ALL: &[Step] = &[
         name: "unit",
         why: "unit and in-process tests of every crate, with a clock that is an argument: seconds, no network",
         needs: &["nats"],
-        run: || cargo(&["test", "--workspace", "--no-fail-fast"]),
+        run: || {
+            cargo(&[
+                "test",
+                "--workspace",
+                "--no-fail-fast",
+                "--",
+                "--test-threads",
+                "4",
+            ])
+        },
     },
     Step {
         name: "loadgen",
@@ -171,6 +180,12 @@ pub(crate) const ALL: &[Step] = &[
         why: "three nodes on one log behind a balancer without stickiness: killed, replaced, cut off; exactly once, same session",
         needs: &["npm", "nats", "haproxy", "nginx", "release"],
         run: || e2e("cluster"),
+    },
+    Step {
+        name: "newest-nats",
+        why: "what nodes share, moving sessions and three copies again, with the newest nats-server that is known to do",
+        needs: &["npm", "haproxy", "release"],
+        run: newest_nats,
     },
     Step {
         name: "hostile",
@@ -401,6 +416,30 @@ pub(crate) fn install(packages: &[&str], by_hand: &str) -> Result<(), String> {
 fn e2e(test: &str) -> Outcome {
     let arguments = ["test", "-p", "halley-tests", "--features", "e2e", "--test", test];
     cargo(&[&arguments[..], &["--", "--show-output", "--test-threads", "4"]].concat())
+}
+
+fn newest_nats() -> Outcome {
+    let program = match tools::newest_nats() {
+        Ok(program) => program,
+        Err(reason) => return Outcome::Skipped(reason),
+    };
+    let mut command = Command::new("cargo");
+    command
+        .args(["test", "-p", "halley-tests", "--features", "e2e"])
+        .args([
+            "--test",
+            "log_conformance",
+            "--test",
+            "moving",
+            "--test",
+            "cluster",
+        ])
+        .args(["--", "--show-output", "--test-threads", "4"])
+        // Of the cluster only what needs three servers, of logs only what nodes share.
+        .args(["sharing", "acknowledging", "answering", "writing", "quorum"])
+        .env("NATS_SERVER", program)
+        .current_dir(root());
+    succeed(&mut command)
 }
 
 fn cargo(arguments: &[&str]) -> Outcome {

