@@ -134,6 +134,12 @@ pub(crate) const ALL: &[Step] = &[
         run: || cargo(&["run", "--release", "--", "demo", "--once"]),
     },
     Step {
+        name: "e2e-build",
+        why: "the tests of the release binary, all at once: two processors have something to do while one links",
+        needs: &[],
+        run: e2e_build,
+    },
+    Step {
         name: "stock-clients",
         why: "unmodified CometD clients over WebSocket and long-polling: each event once, in order, to its user only",
         needs: &["npm", "release"],
@@ -413,7 +419,35 @@ pub(crate) fn install(packages: &[&str], by_hand: &str) -> Result<(), String> {
 }
 
 /// One file of end-to-end tests against the release binary. They mostly wait, so four at a time.
+/// The tests of the release binary, each a step of its own.
+const E2E: [&str; 13] = [
+    "stock_clients",
+    "browser",
+    "bench_report",
+    "nothing_lost",
+    "plain_clients",
+    "slow_client",
+    "leaving",
+    "cluster",
+    "hostile",
+    "edges",
+    "log_sinks",
+    "deploy",
+    "tls_binary",
+];
+
+/// What runs with the newest nats-server besides the cluster.
+const ALSO_NEWEST_NATS: [&str; 2] = ["log_conformance", "moving"];
+
+fn e2e_build() -> Outcome {
+    let mut arguments = vec!["test", "-p", "halley-tests", "--features", "e2e", "--no-run"];
+    let tests = E2E.iter().chain(&ALSO_NEWEST_NATS);
+    arguments.extend(tests.flat_map(|test| ["--test", test]));
+    cargo(&arguments)
+}
+
 fn e2e(test: &str) -> Outcome {
+    assert!(E2E.contains(&test), "{test} is to be built with the others");
     let arguments = ["test", "-p", "halley-tests", "--features", "e2e", "--test", test];
     cargo(&[&arguments[..], &["--", "--show-output", "--test-threads", "4"]].concat())
 }
@@ -425,15 +459,16 @@ fn newest_nats() -> Outcome {
     };
     let mut command = Command::new("cargo");
     command
-        .args(["test", "-p", "halley-tests", "--features", "e2e"])
         .args([
-            "--test",
-            "log_conformance",
-            "--test",
-            "moving",
+            "test",
+            "-p",
+            "halley-tests",
+            "--features",
+            "e2e",
             "--test",
             "cluster",
         ])
+        .args(ALSO_NEWEST_NATS.iter().flat_map(|test| ["--test", test]))
         .args(["--", "--show-output", "--test-threads", "4"])
         // Of the cluster only what needs three servers, of logs only what nodes share.
         .args(["sharing", "acknowledging", "answering", "writing", "quorum"])
