@@ -471,7 +471,14 @@ fn newest_nats() -> Outcome {
         .args(ALSO_NEWEST_NATS.iter().flat_map(|test| ["--test", test]))
         .args(["--", "--show-output", "--test-threads", "4"])
         // Of the cluster only what needs three servers, of logs only what nodes share.
-        .args(["sharing", "acknowledging", "answering", "writing", "quorum"])
+        .args([
+            "sharing",
+            "acknowledging",
+            "answering",
+            "writing",
+            "quorum",
+            "three_copies",
+        ])
         .env("NATS_SERVER", program)
         .current_dir(root());
     succeed(&mut command)

@@ -63,10 +63,19 @@ async fn ask(connection: &mut Connection, message: Value) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_that_are_asked_at_once_have_one_owner_and_lose_nothing() {
-    let it = It::start(Choice::RoundRobin).await;
-    let mut speaker = Speaker::open(&it).await;
+    race(&It::start(Choice::RoundRobin).await, 200).await;
+}
+
+/// Here two writes at once are on their way to the same copies.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_on_three_copies_have_one_owner_and_lose_nothing() {
+    race(&It::on_three_servers().await, 100).await;
+}
+
+async fn race(it: &It, rounds: usize) {
+    let mut speaker = Speaker::open(it).await;
     let mut publisher = Publisher::to_any(&it.internal(), "race");
-    let rounds = if is_full() { 1000 } else { 200 };
+    let rounds = if is_full() { 1000 } else { rounds };
     let mut received = Vec::new();
     for round in 0..rounds {
         let number = publisher.publish("15000", CHANNEL).await;
@@ -113,7 +122,7 @@ async fn two_nodes_that_are_asked_at_once_have_one_owner_and_lose_nothing() {
         assert_eq!(received.last(), Some(&number), "round {round}");
     }
     assert_eq!(received, publisher.numbers().collect::<Vec<_>>());
-    let owners: Vec<String> = owners(&it).await;
+    let owners: Vec<String> = owners(it).await;
     assert_eq!(owners.len(), 1, "one node has it: {owners:?}");
 }
 
