@@ -18,7 +18,7 @@ use async_nats::HeaderMap;
 use bayeux::{ChannelName, ChannelPattern, Offset, Traits};
 use halley::event::{Audience, Event, Tenant, UserId};
 use halley::log::{self, EventLog, Followed, Interest, Limit, LogError, Opened, Page, Settings};
-use halley_tests::{Nats, NatsSettings};
+use halley_tests::{Nats, NatsCluster, NatsSettings};
 use serde_json::value::RawValue;
 
 fn settings() -> Settings {
@@ -278,6 +278,27 @@ async fn two_nodes_see_each_others_events_in_one_order() {
     let seen = next_offsets(&mut of_one, 100).await;
     assert_eq!(seen, (1..=100).collect::<Vec<_>>());
     assert_eq!(next_offsets(&mut of_other, 100).await, seen);
+}
+
+/// An operator may delete what should never have been published. No server has it then, so nobody waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_from_all_copies_is_not_waited_for() {
+    let nats = NatsCluster::three();
+    let mut settings = settings();
+    settings.shared.replicas = 3;
+    let one = log::open(&nats.url(), &settings).expect("the servers are ready");
+    for _ in 0..5 {
+        append(&one.log).await.expect("stored");
+    }
+    let client = async_nats::connect(nats.servers[0].address()).await;
+    let jetstream = async_nats::jetstream::new(client.expect("the server is there"));
+    let stream = jetstream.get_stream("halley_EVENTS").await.expect("it is there");
+    for deleted in [2, 3] {
+        stream.delete_message(deleted).await.expect("it is deleted");
+    }
+    let other = log::open(&nats.url(), &settings).expect("it follows from the beginning");
+    let page = read(&other.log, None, &["/**"], 0, 10).await;
+    assert_eq!((offsets(&page), page.through), (vec![1, 4, 5], Offset(5)));
 }
 
 /// One node has nothing in memory and asks the servers, the other one has everything in memory.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::{self};
+use async_nats::jetstream::{self, message::StreamMessage};
 use bayeux::Offset;
 use futures::StreamExt;
 use tokio::sync::oneshot;
@@ -106,10 +106,7 @@ impl Follow {
             let mut failed = None;
             let from = self.last;
             for message in chunk {
-                let taken = message
-                    .map_err(unanswered)
-                    .and_then(|message| self.take(&message, &mut before));
-                match taken {
+                match self.take_next(message, &mut before).await {
                     Ok(event) => events.extend(event),
                     Err(error) => {
                         failed = Some(error);
@@ -142,13 +139,44 @@ impl Follow {
     }
 
     /// Takes the next message, if it is the next: `before` counts those of the consumer.
-    fn take(&mut self, message: &jetstream::Message, before: &mut u64) -> Result<Option<Appended>, LogError> {
+    async fn take_next(
+        &mut self,
+        message: Result<jetstream::Message, impl ToString>,
+        before: &mut u64,
+    ) -> Result<Option<Appended>, LogError> {
+        let message = message.map_err(unanswered)?;
         let info = message.info().map_err(unanswered)?;
         let is_next = info.consumer_sequence == *before + 1;
         *before = info.consumer_sequence;
-        if !is_next {
+        let offset = Offset(info.stream_sequence);
+        if !is_next || !self.is_nothing_before(offset).await? {
             return Err(LogError::Unanswered("messages are missing".into()));
         }
+        self.take(&message)
+    }
+
+    /// Whether there is no message between the last one and this: the consumer is on one server, and where copies are on others, the
+    /// one that leads has the last word.
+    async fn is_nothing_before(&self, offset: Offset) -> Result<bool, LogError> {
+        if offset <= self.last.next() || self.shared.origin.config.num_replicas <= 1 {
+            return Ok(true);
+        }
+        Ok(Offset(self.next_message().await?.sequence) >= offset)
+    }
+
+    async fn next_message(&self) -> Result<StreamMessage, LogError> {
+        let next = self
+            .shared
+            .stream
+            .raw_message_builder()
+            .sequence(self.last.0 + 1)
+            .next_by_subject(self.shared.form.names.all_events())
+            .send();
+        next.await.map_err(unanswered)
+    }
+
+    fn take(&mut self, message: &jetstream::Message) -> Result<Option<Appended>, LogError> {
+        let info = message.info().map_err(unanswered)?;
         let offset = Offset(info.stream_sequence);
         if offset <= self.last {
             return Ok(None);
@@ -166,15 +194,7 @@ impl Follow {
 
     /// Gets past a message that looks like one of the protocol's own: anybody can publish such.
     async fn fetch_one(&mut self) -> Result<(), LogError> {
-        let found = self
-            .shared
-            .stream
-            .raw_message_builder()
-            .sequence(self.last.0 + 1)
-            .next_by_subject(self.shared.form.names.all_events())
-            .send()
-            .await
-            .map_err(unanswered)?;
+        let found = self.next_message().await?;
         let offset = Offset(found.sequence);
         let read = self.shared.form.read(&Incoming {
             subject: &found.subject,
