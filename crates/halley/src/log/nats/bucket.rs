@@ -25,7 +25,7 @@ use tracing::warn;
 
 use super::Core;
 use super::connect::is_connected;
-use super::passing::{is_passing, is_passing_for_now};
+use super::passing::{is_passing, may_yet_be_made};
 use crate::log::LogError;
 
 /// The revision of a key that has no value.
@@ -85,7 +85,7 @@ impl Bucket {
                     // Another node may have made it in between: then this one is told what is there.
                     match jetstream.create_stream(wanted.clone()).await {
                         Ok(made) => made,
-                        Err(error) if is_passing_for_now(&error) => {
+                        Err(error) if may_yet_be_made(&error) => {
                             return Err(LogError::Away(cannot(&error)));
                         }
                         Err(error) => return Err(LogError::Unusable(cannot(&error))),

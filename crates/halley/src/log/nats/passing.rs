@@ -7,6 +7,7 @@ use async_nats::jetstream::context::{
     CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind, RequestError,
     RequestErrorKind,
 };
+
 /// Whether a server that was asked for a stream may answer otherwise soon.
 pub(super) fn is_passing(error: &GetStreamError) -> bool {
     match error.kind() {
@@ -20,7 +21,7 @@ pub(super) fn is_passing(error: &GetStreamError) -> bool {
 }
 
 /// The same of one that was to make it. It may have.
-pub(super) fn is_passing_for_now(error: &CreateStreamError) -> bool {
+pub(super) fn may_yet_be_made(error: &CreateStreamError) -> bool {
     match error.kind() {
         CreateStreamErrorKind::TimedOut => true,
         CreateStreamErrorKind::JetStream(error) => error.error_code() == ErrorCode::CLUSTER_NOT_AVAILABLE,

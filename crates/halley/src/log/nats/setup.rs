@@ -12,7 +12,7 @@ use async_nats::jetstream::{Context, ErrorCode};
 use sha2::{Digest, Sha256};
 
 use super::super::{Epoch, LogError, Settings};
-use super::passing::{is_passing, is_passing_for_now};
+use super::passing::{is_passing, may_yet_be_made};
 use super::subjects::Names;
 
 /// Finds the stream or makes it.
@@ -134,7 +134,7 @@ async fn create(jetstream: &Context, wanted: &Config) -> Result<Info, LogError> 
         }
         Err(error) => {
             let why = cannot(name, "made", &explain_create(&error, wanted));
-            Err(if is_passing_for_now(&error) {
+            Err(if may_yet_be_made(&error) {
                 LogError::Away(why)
             } else {
                 LogError::Unusable(why)

@@ -2,8 +2,8 @@
 //!
 //! Every write compares: it counts only over the revision that this node knows. So a node that another has taken the session
 //! from cannot write it, however late it notices. Each adoption raises the record's fence, and is one of a holder: who was asked to
-//! let go, and has adopted the session again before that was of use, is asked again. One thing is done at a time; what is called meanwhile waits in its order,
-//! and writes that wait beside each other are written as one.
+//! let go, and has adopted the session again before that was of use, is asked again. One thing is done at a time; what is called
+//! meanwhile waits in its order, and writes that wait beside each other are written as one.
 //!
 //! | comes in | |
 //! |---|---|
