@@ -310,18 +310,7 @@ impl Broker {
 
     /// Processor time used since its last start, user and system, in seconds.
     pub fn cpu_seconds(&self) -> f64 {
-        let stat = fs::read_to_string(self.proc("stat")).expect("the broker is running");
-        // Fields are counted after the command name, which is in brackets and may hold anything: proc(5), 14 and 15.
-        let (_, fields) = stat
-            .rsplit_once(") ")
-            .expect("proc(5) writes the command in brackets");
-        let ticks: u64 = fields
-            .split(' ')
-            .skip(11)
-            .take(2)
-            .map(|ticks| ticks.parse::<u64>().expect("clock ticks"))
-            .sum();
-        ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+        cpu_seconds(self.pid())
     }
 
     /// Every sample of `/metrics`, by its name with labels as written there.
@@ -414,6 +403,23 @@ fn beside_this_test() -> PathBuf {
         .nth(3)
         .expect("cargo puts tests into target/debug/deps");
     target.join("release/halley")
+}
+
+/// Processor time that a process has used, user and system, in seconds.
+pub(crate) fn cpu_seconds(process: Pid) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero()));
+    // Fields are counted after the command name, which is in brackets and may hold anything: proc(5), 14 and 15.
+    let stat = stat.expect("the process is running");
+    let (_, fields) = stat
+        .rsplit_once(") ")
+        .expect("proc(5) writes the command in brackets");
+    let ticks: u64 = fields
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .map(|ticks| ticks.parse::<u64>().expect("clock ticks"))
+        .sum();
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
 /// An address that nobody uses, below the ports that the kernel gives to outgoing connections: while a broker is down

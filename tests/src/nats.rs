@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::Connection;
-use crate::broker::free_address;
+use crate::broker::{cpu_seconds, free_address};
 
 /// How long a server may take to start on a busy machine.
 const START: Duration = Duration::from_secs(20);
@@ -147,6 +147,11 @@ impl Nats {
     /// Whether its process is there.
     pub fn is_running(&self) -> bool {
         self.running.is_some()
+    }
+
+    /// Processor time used since its last start, user and system, in seconds.
+    pub fn cpu_seconds(&self) -> f64 {
+        cpu_seconds(self.running.as_ref().expect("the server is running").server)
     }
 
     /// Waits until its JetStream is there, with a leader, and has caught up with the others.

@@ -11,12 +11,16 @@ use crate::it::{It, Traffic, is_full};
 /// sessions were taken from another node; `None` where there is no Node.
 async fn adoptions(it: &mut It, what: &str, acknowledging: bool, short: u64) -> Option<f64> {
     let traffic = Traffic::begin_with(it, acknowledging).await?;
+    let before = it.cpu_seconds();
     sleep(Duration::from_secs(if is_full() { 600 } else { short })).await;
     let account = traffic.end().await;
+    let after = it.cpu_seconds();
     account.say(what);
     let adopted = it.sum("halley_sessions_adopted_total").await;
     say(format_args!(
-        "{what}: {adopted} sessions were taken from another node"
+        "{what}: {adopted} sessions were taken from another node; {:.2} CPU s of the nodes, {:.2} of the servers",
+        after.0 - before.0,
+        after.1 - before.1
     ));
     account.expect_exactly_once();
     account.expect_one_session_each();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use halley_tests::{
-    AFFINITY, Application, Balancer, Broker, Choice, Client, Connection, Ledger, NatsCluster, Node, Place,
-    Program, Publisher, Seen, Settings, Transport, Version, say,
+    AFFINITY, Application, Balancer, Broker, Choice, Client, Connection, Ledger, Nats, NatsCluster, Node,
+    Place, Program, Publisher, Seen, Settings, Transport, Version, say,
 };
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinHandle;
@@ -109,6 +109,13 @@ impl It {
 
     pub(crate) fn internal(&self) -> Vec<SocketAddr> {
         self.nodes.iter().map(|node| node.internal).collect()
+    }
+
+    /// Processor time of the nodes, and of the servers.
+    pub(crate) fn cpu_seconds(&self) -> (f64, f64) {
+        let nodes = self.nodes.iter().map(Broker::cpu_seconds).sum();
+        let servers = self.nats.servers.iter().map(Nats::cpu_seconds).sum();
+        (nodes, servers)
     }
 
     /// The sum of a figure over all nodes that are there.
