@@ -21,7 +21,7 @@ use futures::StreamExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::Core;
 use super::connect::is_connected;
@@ -34,6 +34,8 @@ pub(super) const NOTHING: u64 = 0;
 /// How often servers are asked again that have nobody to answer, as while a leader is elected.
 const AGAIN: usize = 3;
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
+/// Ids that a write may try.
+const IDS: u32 = 8;
 /// How long a write that another one is in the way of is let rest.
 const CONFLICT: Duration = Duration::from_millis(50);
 /// Messages that are asked for at once when all are read.
@@ -51,6 +53,26 @@ pub(super) struct Bucket {
 pub(super) struct Value {
     pub(super) revision: u64,
     pub(super) data: Vec<u8>,
+}
+
+/// What became of a value that was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Published {
+    /// It is there, as this revision.
+    As(u64),
+    /// The revision that it was to be over is another one.
+    Refused,
+    /// One with its id came before.
+    Known,
+}
+
+impl Published {
+    fn revision(self) -> Option<u64> {
+        match self {
+            Self::As(revision) => Some(revision),
+            Self::Refused | Self::Known => None,
+        }
+    }
 }
 
 impl Bucket {
@@ -123,7 +145,9 @@ impl Bucket {
     /// Writes the value of a key if its revision is still `over`, and says which one it is then. `None` if it is another.
     ///
     /// Servers before 2.10 compare when a write comes, and not with the writes that their copies are still being told of: of two at
-    /// once both would count. So each also has the revision as its id, and of two with one id the servers take one.
+    /// once both would count. So each also has the revision as its id, and of two with one id the servers take one. A server that
+    /// has lost what it had, as when others were chosen to lead, may know an id whose write is nowhere: when the revision is still
+    /// there after that, the next id is taken, by everybody who comes to it.
     pub(super) async fn write(
         &self,
         key: &str,
@@ -132,10 +156,25 @@ impl Bucket {
         over: u64,
     ) -> Result<Option<u64>, LogError> {
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, over.to_string());
-        if over != NOTHING {
-            headers.insert(NATS_MESSAGE_ID, over.to_string());
+        if over == NOTHING {
+            return Ok(self.publish(key, headers, data).await?.revision());
         }
-        self.publish(key, headers, data).await
+        for attempt in 0..IDS {
+            headers.insert(NATS_MESSAGE_ID, format!("{over}.{attempt}"));
+            let published = self.publish(key, headers.clone(), data.clone()).await?;
+            if published != Published::Known {
+                return Ok(published.revision());
+            }
+            let there = self.read(key).await?.map(|value| value.revision);
+            if there != Some(over) {
+                return Ok(None);
+            }
+            debug!(
+                bucket = self.stream,
+                over, attempt, "a write is known and is not there"
+            );
+        }
+        Err(LogError::Away("a value cannot be written".into()))
     }
 
     /// Writes the value of a key, whatever it is now.
@@ -234,19 +273,20 @@ impl Bucket {
         message.subject.as_str().strip_prefix(&self.prefix)
     }
 
-    async fn publish(&self, key: &str, headers: HeaderMap, data: Bytes) -> Result<Option<u64>, LogError> {
+    async fn publish(&self, key: &str, headers: HeaderMap, data: Bytes) -> Result<Published, LogError> {
         let subject = format!("{}{key}", self.prefix);
         let answer: Response<PublishAck> = self.request(subject, headers, data).await?;
         match answer {
-            Response::Ok(ack) => Ok((!ack.duplicate).then_some(ack.sequence)),
+            Response::Ok(ack) if ack.duplicate => Ok(Published::Known),
+            Response::Ok(ack) => Ok(Published::As(ack.sequence)),
             Response::Err { error } => match error.error_code() {
                 // Another one is being written at the moment: soon there will be something to read.
                 ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT => {
                     tokio::time::sleep(CONFLICT).await;
-                    Ok(None)
+                    Ok(Published::Known)
                 }
                 ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => {
-                    Ok(None)
+                    Ok(Published::Refused)
                 }
                 ErrorCode::STREAM_STORE_FAILED => Err(unread(&error)),
                 _ => Err(refused(&error)),
