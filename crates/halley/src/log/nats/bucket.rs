@@ -35,9 +35,10 @@ pub(super) const NOTHING: u64 = 0;
 const AGAIN: usize = 3;
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// Ids that a write may try.
-const IDS: u32 = 8;
-/// How long a write that another one is in the way of is let rest.
-const CONFLICT: Duration = Duration::from_millis(50);
+const IDS: u32 = 4;
+/// How often it is looked for a write that the servers know, and how long after each other.
+const LOOKS: u32 = 10;
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Messages that are asked for at once when all are read.
 const BATCH: usize = 500;
 
@@ -145,9 +146,11 @@ impl Bucket {
     /// Writes the value of a key if its revision is still `over`, and says which one it is then. `None` if it is another.
     ///
     /// Servers before 2.10 compare when a write comes, and not with the writes that their copies are still being told of: of two at
-    /// once both would count. So each also has the revision as its id, and of two with one id the servers take one. A server that
-    /// has lost what it had, as when others were chosen to lead, may know an id whose write is nowhere: when the revision is still
-    /// there after that, the next id is taken, by everybody who comes to it.
+    /// once both would count. So each also has the revision as its id, and of two with one id the servers take one.
+    ///
+    /// A server that leads since a moment may not show yet what it knows, and one that has lost what it had may know an id whose
+    /// write is nowhere. So what is known is waited for, and when the revision is still there after that, the next id is taken, by
+    /// everybody who comes to it.
     pub(super) async fn write(
         &self,
         key: &str,
@@ -165,8 +168,7 @@ impl Bucket {
             if published != Published::Known {
                 return Ok(published.revision());
             }
-            let there = self.read(key).await?.map(|value| value.revision);
-            if there != Some(over) {
+            if !self.stays(key, over).await? {
                 return Ok(None);
             }
             debug!(
@@ -175,6 +177,18 @@ impl Bucket {
             );
         }
         Err(LogError::Away("a value cannot be written".into()))
+    }
+
+    /// Whether a revision is there, and still is when everything that is under way has come.
+    async fn stays(&self, key: &str, revision: u64) -> Result<bool, LogError> {
+        for _ in 0..LOOKS {
+            let there = self.read(key).await?.map(|value| value.revision);
+            if there != Some(revision) {
+                return Ok(false);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(true)
     }
 
     /// Writes the value of a key, whatever it is now.
@@ -280,11 +294,8 @@ impl Bucket {
             Response::Ok(ack) if ack.duplicate => Ok(Published::Known),
             Response::Ok(ack) => Ok(Published::As(ack.sequence)),
             Response::Err { error } => match error.error_code() {
-                // Another one is being written at the moment: soon there will be something to read.
-                ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT => {
-                    tokio::time::sleep(CONFLICT).await;
-                    Ok(Published::Known)
-                }
+                // Another one is being written at the moment.
+                ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT => Ok(Published::Known),
                 ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => {
                     Ok(Published::Refused)
                 }

@@ -33,6 +33,8 @@ use hold::{Answer, Hold, NOTHING, Outcome, Revision, Step};
 const SEEN: &str = "Halley-Seen";
 /// Writes on their way at once. More would wait for the servers, and time that they wait there counts.
 const AT_ONCE: usize = 1024;
+/// How long a record is let rest that is not as it was answered to be.
+const LATER: Duration = Duration::from_millis(100);
 /// Deletions of a sweep on their way at once.
 const SWEPT_AT_ONCE: usize = 32;
 /// How often the servers are asked how many records there are.
@@ -232,6 +234,10 @@ impl Inner {
     async fn perform(&self, key: &str, step: Step) -> Outcome {
         let result = match step {
             Step::Read => self.read(key).await,
+            Step::ReadLater => {
+                tokio::time::sleep(LATER).await;
+                self.read(key).await
+            }
             Step::Write(record, over) => self.write(key, &record, over).await,
             Step::Delete(revision) => self.delete(revision).await,
         };

@@ -43,8 +43,10 @@ pub(super) const NOTHING: Revision = super::super::bucket::NOTHING;
 /// What is to be done on the servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Read the record, where every write is seen that was answered.
+    /// Read the record, where every write is seen that was answered; or soon is, where servers have just chosen another to lead.
     Read,
+    /// The same a little later.
+    ReadLater,
     /// Write it, if the revision is still this one.
     Write(Arc<SessionRecord>, Revision),
     /// Delete this revision, if it is still there.
@@ -122,8 +124,9 @@ enum Wish {
     Remove,
 }
 
-/// How often a write begins again before it is given up: only a writer with this node's name can make it.
-const TRIES: u8 = 4;
+/// How often a write begins again before it is given up: only a writer with this node's name can make it, or servers that do not
+/// show what they have answered.
+const TRIES: u8 = 8;
 
 impl<T> Hold<T> {
     pub(super) fn new(me: NodeId) -> Self {
@@ -410,17 +413,20 @@ impl<T> Hold<T> {
             return;
         }
         self.tries += 1;
-        if self.tries > TRIES {
-            self.finish(Err(LogError::Away("a session's record does not settle".into())));
-        } else {
-            self.next = Some(Step::Read);
-        }
+        self.next = match self.tries {
+            1 => Some(Step::Read),
+            2..=TRIES => Some(Step::ReadLater),
+            _ => {
+                self.finish(Err(LogError::Away("a session's record does not settle".into())));
+                None
+            }
+        };
     }
 
     fn handle_failed(&mut self, step: Step, error: LogError) {
         if matches!(error, LogError::Unanswered(_)) {
             match step {
-                Step::Read => {}
+                Step::Read | Step::ReadLater => {}
                 Step::Write(record, revision) => {
                     self.doubt.written = Some(record);
                     self.doubt.created |= revision == NOTHING;

@@ -277,7 +277,7 @@ impl Model {
             Fate::LostOnTheWay => unanswered,
             Fate::Late => {
                 match step {
-                    Step::Read => {}
+                    Step::Read | Step::ReadLater => {}
                     Step::Write(record, over) => self.servers.late[index].push_back((record, over)),
                     Step::Delete(revision) => self.servers.late_deletions.push(revision),
                 }
@@ -293,7 +293,7 @@ impl Model {
 
     fn perform(&mut self, index: usize, step: &Step) -> Outcome {
         match step {
-            Step::Read => Outcome::Read(self.servers.there.clone()),
+            Step::Read | Step::ReadLater => Outcome::Read(self.servers.there.clone()),
             Step::Write(record, over) => {
                 assert!(!self.nodes[index].is_barred(), "nothing is written after `Taken`");
                 self.servers.catch_up(index);
