@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use halley_tests::{Choice, NatsCluster, Program, Proxy, say};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::it::{It, Traffic, eventually, publish_once, readiness};
 
 /// How long the servers are away: longer than a node goes on as if they came back at once.
 const AWAY: Duration = Duration::from_secs(7);
+
+/// How long they do not answer and are there.
+const PAUSED: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_that_are_killed_refuse_publishes_and_keep_subscribers() {
@@ -48,10 +51,11 @@ async fn servers_that_hang_leave_publishers_in_no_doubt_for_longer_than_two_seco
     };
     traffic.flows().await;
     it.nats.servers[0].pause();
+    let until = Instant::now() + PAUSED;
     let (status, took) = publish_once(it.nodes[0].internal).await;
     assert!([503, 504].contains(&status), "{status}");
     assert!(took < Duration::from_millis(2500), "{took:?}");
-    sleep(AWAY).await;
+    sleep_until(until).await;
     it.nats.servers[0].go_on();
     traffic.flows().await;
     let account = traffic.end().await;
