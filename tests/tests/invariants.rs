@@ -349,7 +349,7 @@ fn every_extension_is_a_file_and_a_line() {
 fn every_log_is_a_file_and_a_line() {
     expect_a_line_for_every_kind(
         "crates/halley/src/log",
-        &["nodes", "presence", "retention", "tail"],
+        &["nodes", "patience", "presence", "retention", "tail"],
     );
 }
 

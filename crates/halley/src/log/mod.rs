@@ -4,7 +4,8 @@
 //! *epoch*: a log that was replaced starts another one, and an offset of the old one means nothing in it.
 //!
 //! Each kind is a file beside this one and a line in [`ALL`]; one conformance suite (`tests/tests/log_conformance/`)
-//! runs over every line. What kinds share is here too: `retention` (when events go) and `tail` (following).
+//! runs over every line. What kinds share is here too: `retention` (when events go), `tail` (following) and `patience` (until an
+//! engine is ready).
 
 mod file;
 mod memory;
