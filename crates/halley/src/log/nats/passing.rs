@@ -24,7 +24,10 @@ pub(super) fn is_passing(error: &GetStreamError) -> bool {
 pub(super) fn may_yet_be_made(error: &CreateStreamError) -> bool {
     match error.kind() {
         CreateStreamErrorKind::TimedOut => true,
-        CreateStreamErrorKind::JetStream(error) => error.error_code() == ErrorCode::CLUSTER_NOT_AVAILABLE,
+        // Servers that have just been started do not know of each other yet.
+        CreateStreamErrorKind::JetStream(error) => {
+            [ErrorCode::CLUSTER_NOT_AVAILABLE, ErrorCode::CLUSTER_NO_PEERS].contains(&error.error_code())
+        }
         CreateStreamErrorKind::EmptyStreamName
         | CreateStreamErrorKind::InvalidStreamName
         | CreateStreamErrorKind::DomainAndExternalSet
