@@ -128,9 +128,16 @@ impl Nats {
         self.running = None;
     }
 
-    /// Stops it without ending it: connections stay open and nothing is answered.
+    /// Stops it without ending it: connections stay open and nothing is answered. A thread that is running stops a moment after the
+    /// signal, and may answer meanwhile: that is waited for.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
+        let running = self.running.as_ref().expect("the server is running");
+        let deadline = Instant::now() + START;
+        while !is_stopped(running.server) {
+            assert!(Instant::now() < deadline, "nats-server does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Lets it go on after [`Nats::pause`].
@@ -346,6 +353,17 @@ fn program() -> PathBuf {
 
 fn free_port() -> u16 {
     free_address().port()
+}
+
+/// Whether all threads of a process are stopped.
+fn is_stopped(process: Pid) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero()));
+    tasks.expect("the process is running").flatten().all(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        // proc(5): the state follows the command name, which is in brackets and may hold anything.
+        stat.rsplit_once(") ")
+            .is_none_or(|(_, fields)| fields.starts_with('T'))
+    })
 }
 
 /// It says who it is, takes us in, and answers a ping.
