@@ -129,6 +129,11 @@ impl It {
 
     /// Looks while all of the others are there, each of whom may take so much.
     async fn expect_crowd(&mut self, count: usize, kib_each: u64) {
+        // A connection is there for its client before the broker has taken it.
+        let deadline = Instant::now() + PATIENCE;
+        while self.broker.descriptors() < count && Instant::now() < deadline {
+            sleep(Duration::from_millis(5)).await;
+        }
         let during = self.look("during").await;
         assert!(during.files >= count, "all of them are there: {}", during.files);
         assert!(
