@@ -2,6 +2,7 @@
 //! use by nodes that are set up in another way.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::jetstream::context::{
@@ -95,6 +96,9 @@ pub(super) fn epoch(info: &Info) -> Epoch {
     Epoch(text.into())
 }
 
+/// How long a stream that was just made is looked at.
+const SETTLED_AFTER: Duration = Duration::from_millis(300);
+
 /// What a message has beside the data of its event: its id, and a few short headers.
 const BESIDE_DATA: usize = 4096;
 
@@ -124,7 +128,12 @@ async fn create(jetstream: &Context, wanted: &Config) -> Result<Info, LogError> 
     match jetstream.create_stream(wanted.clone()).await {
         Ok(stream) => {
             tracing::info!(stream = name, "made the stream of the events");
-            Ok(stream.cached_info().clone())
+            let info = stream.cached_info().clone();
+            if wanted.num_replicas > 1 {
+                settled(jetstream, name, info).await
+            } else {
+                Ok(info)
+            }
         }
         // Another node that starts at the same time was first, and may be set up in another way.
         Err(error) if is_in_use(&error) => {
@@ -140,6 +149,22 @@ async fn create(jetstream: &Context, wanted: &Config) -> Result<Info, LogError> 
                 LogError::Unusable(why)
             })
         }
+    }
+}
+
+/// Servers that share a stream which two nodes make at once may make it twice, and the second one stays.
+async fn settled(jetstream: &Context, name: &str, mut info: Info) -> Result<Info, LogError> {
+    loop {
+        tokio::time::sleep(SETTLED_AFTER).await;
+        let stream = jetstream.get_stream(name).await;
+        let now = stream
+            .map_err(|error| cannot_read(name, &error))?
+            .cached_info()
+            .clone();
+        if now.created == info.created {
+            return Ok(now);
+        }
+        info = now;
     }
 }
 
